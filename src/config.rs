@@ -1,0 +1,1 @@
+//! The configuration: TOML → `Config`, every problem at once.

@@ -1,0 +1,1 @@
+//! The clockwork: it alone spawns, sleeps and holds both walls.

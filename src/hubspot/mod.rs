@@ -1,0 +1,1 @@
+//! The right wall: it alone speaks to HubSpot.

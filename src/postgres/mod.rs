@@ -1,0 +1,9 @@
+//! The left wall: it alone speaks to Postgres.
+
+pub mod catalog;
+pub mod connect;
+pub mod error;
+pub mod quote;
+
+pub use connect::Session;
+pub use error::{Error, ErrorKind};

@@ -1,0 +1,62 @@
+//! A change: a row was named.
+
+use std::sync::Arc;
+
+/// A row's key as text, as Postgres prints it. Cheap to clone.
+pub type Key = Arc<str>;
+
+/// The position of an object in [`crate::mapping::Mapping::objects`].
+pub type ObjectIndex = usize;
+
+/// Why a change was written, as `hubsyncd.change.op` says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Op {
+    /// `I`: the row was inserted.
+    Insert,
+    /// `N`: the row was updated while it had no HubSpot id.
+    New,
+    /// `U`: the row was updated, or something of ours names it again.
+    Update,
+    /// `D`: the row was deleted; the change carries its HubSpot id.
+    Delete,
+    /// `*`: something changed and could not be named; the object wants a sweep.
+    Everything,
+    /// `T`: the table was truncated; the object wants a sweep.
+    Truncate,
+}
+
+impl Op {
+    /// Reads the `"char"` column; an unknown letter, from a newer version, is a plain update.
+    pub fn from_letter(letter: u8) -> Op {
+        match letter {
+            b'I' => Op::Insert,
+            b'N' => Op::New,
+            b'D' => Op::Delete,
+            b'*' => Op::Everything,
+            b'T' => Op::Truncate,
+            _ => Op::Update,
+        }
+    }
+
+    /// Whether create-only properties are sent also where the record turns out to exist.
+    pub fn sends_create_only(self) -> bool {
+        matches!(self, Op::Insert | Op::New)
+    }
+}
+
+/// One row of `hubsyncd.change`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which object.
+    pub object: ObjectIndex,
+    /// Its place in the change table; only rows whose `seq` was pushed are deleted.
+    pub seq: i64,
+    /// The row's key; `None` for [`Op::Everything`] and [`Op::Truncate`].
+    pub key: Option<Key>,
+    /// Why.
+    pub op: Op,
+    /// The deleted row's HubSpot id.
+    pub hubspot_id: Option<String>,
+    /// When it was captured: microseconds since the Unix epoch by the database's clock.
+    pub captured_at: i64,
+}

@@ -1,0 +1,8 @@
+//! The middle: what to do, decided without I/O, async or clock.
+//!
+//! Everything here is a plain value or a plain function of plain values, so that it is tested by the
+//! thousand. Time comes in as a [`std::time::Duration`] since an epoch that the caller chooses.
+
+pub mod change;
+pub mod outcome;
+pub mod record;

@@ -1,0 +1,46 @@
+//! An outcome: what HubSpot made of a record.
+
+/// What became of one record of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// HubSpot confirmed the write.
+    Accepted {
+        /// The record's id in HubSpot.
+        hubspot_id: String,
+        /// Whether HubSpot created it (`None`: an update, or HubSpot did not say).
+        created: Option<bool>,
+    },
+    /// HubSpot, Postgres or the mapping refuses it; it is listed, and tried again by the next sweep.
+    Refused(Refusal),
+    /// The answer said nothing of it; it is looked up.
+    Unknown,
+}
+
+/// Why a record is refused. Holds no value of the row, ever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// HubSpot's category in lower case (`validation_error`, `conflict`, `object_not_found`, …), or one of
+    /// ours: `value`, `match_on`, `owner`, `adopt`, `missing`, `merged`, `link`, `receipt`, `read`.
+    pub category: String,
+    /// What happened and what to do, without personal data.
+    pub message: String,
+    /// The HubSpot properties at fault, if the answer names them.
+    pub properties: Vec<String>,
+    /// HubSpot's correlation id, for its support.
+    pub correlation_id: Option<String>,
+    /// The HubSpot record that stands in the way, if the answer names one.
+    pub existing_id: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal of our own making, without properties or correlation id.
+    pub fn ours(category: &str, message: impl Into<String>) -> Refusal {
+        Refusal {
+            category: category.to_owned(),
+            message: message.into(),
+            properties: Vec::new(),
+            correlation_id: None,
+            existing_id: None,
+        }
+    }
+}

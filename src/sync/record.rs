@@ -1,0 +1,50 @@
+//! A record: a row as it was read.
+
+use super::change::Key;
+
+/// A row as one read of the database saw it, with its values already in HubSpot's strings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The row's key.
+    pub key: Key,
+    /// The row's HubSpot id, blank read as `None`; the receipt compares and sets against it.
+    pub hubspot_id: Option<String>,
+    /// The id that HubSpot gave this row and that the row does not hold yet (`hubsyncd.intent`).
+    pub intent_id: Option<String>,
+    /// The properties to send, as one JSON object in text: those of a create if neither id is known,
+    /// else those of an update, with the create-only ones if the read was asked for them.
+    pub properties: String,
+    /// The properties that an update alone would send, as one JSON object in text.
+    pub update_properties: String,
+    /// The natural key's value as it is sent, if the object has one and the value is not null or blank.
+    pub match_value: Option<String>,
+    /// For each link of the mapping, in order: the target's HubSpot id, if it is known.
+    pub targets: Vec<Option<String>>,
+    /// For each link of the mapping, in order: the id that `hubsyncd.link` says we linked.
+    pub linked: Vec<Option<String>>,
+    /// The audit entries that named this row and were unmarked in the read's snapshot.
+    pub entries: Vec<i64>,
+    /// Whether a property that only updates carry is not null.
+    pub update_only_set: bool,
+    /// Whether the row stands in `hubsyncd.failure`.
+    pub failed: bool,
+    /// `property: reason` for each value that has no HubSpot form (infinite, NaN, year above 9999).
+    pub problems: Vec<String>,
+}
+
+impl Record {
+    /// The HubSpot id this row is pushed under: its own, else the one awaiting a receipt.
+    pub fn known_id(&self) -> Option<&str> {
+        self.hubspot_id.as_deref().or(self.intent_id.as_deref())
+    }
+}
+
+/// What one read of the database answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Read {
+    /// The rows found, in key order for a page, in no order for a read by keys. Keys asked for and not
+    /// here are gone, or outside the mapping's condition.
+    pub records: Vec<Record>,
+    /// The database's clock at the read, microseconds since the Unix epoch.
+    pub read_at: i64,
+}

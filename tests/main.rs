@@ -1,0 +1,24 @@
+//! One binary for all tests: `support/` and a file a topic.
+
+mod support;
+
+mod arrows;
+mod capture;
+mod changes;
+mod client;
+mod config;
+mod connect;
+mod demo;
+mod engine;
+mod hostile;
+mod links;
+mod live;
+mod node;
+mod receipt;
+mod recovery;
+mod rows;
+mod sandbox;
+mod setup;
+mod socket;
+mod sweep;
+mod verbs;
