@@ -1,6 +1,11 @@
 //! One binary for all tests: `support/` and a file a topic.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test that fails should fail loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test that fails should fail loudly"
+)]
 
 mod support;
 

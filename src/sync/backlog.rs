@@ -1,0 +1,444 @@
+//! The backlog: which rows wait, which are claimed, and which may go out now.
+//!
+//! The change table is the queue; this holds the part of it that was seen. A key is claimed before its
+//! row is read and released after its receipt, so that a row is never in two batches at once: a newer
+//! change of a claimed key waits here and is read afterwards. A match-on value is claimed likewise, since
+//! two rows may name one HubSpot record. Time is a [`Duration`] since an epoch that the caller chooses.
+
+use super::change::{Change, Key, ObjectIndex, Op};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+/// How long an object's batch waits for records it links to.
+pub const ORDER_WAIT: Duration = Duration::from_secs(10);
+
+/// A named row that was given out: its key is claimed until it is released.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// The row.
+    pub key: Key,
+    /// The changes that named it; the receipt deletes exactly these.
+    pub seqs: Vec<i64>,
+    /// Whether create-only properties go along also where the row turns out to have a HubSpot id.
+    pub full: bool,
+    /// How often it was pushed before without an answer.
+    pub attempts: u32,
+    /// When the oldest of its changes was captured, microseconds since the Unix epoch.
+    pub captured_at: i64,
+    /// When the oldest of its changes was first seen here.
+    pub arrived: Duration,
+}
+
+/// What becomes of a claimed row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Release {
+    /// Its changes are deleted (or it had none).
+    Done,
+    /// It keeps its changes and is pushed again, not before the given time.
+    Again {
+        /// The earliest time of the next attempt.
+        not_before: Duration,
+        /// Whether this attempt counts: one that only waited for another row does not.
+        counts: bool,
+    },
+}
+
+/// A row that waits.
+#[derive(Debug, Clone)]
+struct Named {
+    seqs: Vec<i64>,
+    full: bool,
+    attempts: u32,
+    captured_at: i64,
+    arrived: Duration,
+    not_before: Duration,
+}
+
+/// What waits of one object.
+#[derive(Debug, Default)]
+struct Waiting {
+    keys: HashMap<Key, Named>,
+    /// (first seq, key) of every waiting key, so that batches go out in the order of the changes.
+    order: BTreeSet<(i64, Key)>,
+    /// Claimed keys, with the first seq of those that are on a first attempt to be created.
+    claimed: HashMap<Key, Option<i64>>,
+    /// (first seq) of waiting keys that are on a first attempt to be created, with their arrival.
+    fresh: BTreeSet<(i64, Key)>,
+    /// Changes that want a sweep of the object.
+    sweeps: Vec<i64>,
+    /// Seqs held, waiting or claimed.
+    held: HashSet<i64>,
+    /// Seqs let go since the look with this number started; a look that began earlier may still return them.
+    gone: HashMap<i64, u64>,
+    /// Match-on values claimed, with the key that holds each.
+    matches: HashMap<String, Key>,
+    /// Keys released since the tick; only kept while a sweep's page is outstanding.
+    released: HashMap<Key, u64>,
+}
+
+/// The rows that wait and the rows that are claimed, of every object.
+#[derive(Debug)]
+pub struct Backlog {
+    objects: Vec<Waiting>,
+    /// For each object, the objects whose new records its batches wait for.
+    after: Vec<Vec<ObjectIndex>>,
+    /// The most changes of one object held at a time.
+    capacity: usize,
+    max_delay: Duration,
+    looks: u64,
+    tick: u64,
+    pages: BTreeSet<u64>,
+}
+
+impl Backlog {
+    /// A backlog for `after.len()` objects. `after[i]` lists the objects that object `i` links to and that may
+    /// be created; `capacity` is the most changes of one object held at a time.
+    pub fn new(after: Vec<Vec<ObjectIndex>>, capacity: usize, max_delay: Duration) -> Backlog {
+        let objects = after.iter().map(|_| Waiting::default()).collect();
+        Backlog {
+            objects,
+            after,
+            capacity,
+            max_delay,
+            looks: 0,
+            tick: 0,
+            pages: BTreeSet::new(),
+        }
+    }
+
+    /// How many more changes of each object may be admitted.
+    pub fn room(&self) -> Vec<usize> {
+        self.objects
+            .iter()
+            .map(|object| self.capacity.saturating_sub(object.held.len()))
+            .collect()
+    }
+
+    /// Notes that a look begins and answers its number, for [`Backlog::admit`].
+    pub fn look_begins(&mut self) -> u64 {
+        self.looks += 1;
+        self.looks
+    }
+
+    /// Takes in what a look saw; answers how many changes were new. Changes already held, and those let go
+    /// while the look was under way, are passed over.
+    pub fn admit(&mut self, look: u64, changes: Vec<Change>, now: Duration) -> usize {
+        let mut new = 0;
+        for change in changes {
+            let object = &mut self.objects[change.object];
+            if object.gone.contains_key(&change.seq) || !object.held.insert(change.seq) {
+                continue;
+            }
+            new += 1;
+            match (change.key, change.op) {
+                (Some(key), op) if !matches!(op, Op::Everything | Op::Truncate) => {
+                    object.name(
+                        key,
+                        Named {
+                            seqs: vec![change.seq],
+                            full: op.sends_create_only(),
+                            attempts: 0,
+                            captured_at: change.captured_at,
+                            arrived: now,
+                            not_before: Duration::ZERO,
+                        },
+                    );
+                }
+                _ => object.sweeps.push(change.seq),
+            }
+        }
+        for object in &mut self.objects {
+            object.gone.retain(|_, since| *since >= look);
+        }
+        new
+    }
+
+    /// Claims up to `max` rows of `object` that may go out now, oldest change first; none while the batch may still
+    /// fill (younger than `max_delay` and fewer than `max`) or waits for records it links to.
+    pub fn take(&mut self, object: ObjectIndex, max: usize, now: Duration) -> Vec<Claimed> {
+        let ready = self.ready(object, max, now);
+        let full = ready.len() >= max;
+        let due = |named: &Named| named.arrived + self.max_delay <= now || named.attempts > 0;
+        if !full && !ready.iter().any(|key| due(&self.objects[object].keys[key])) {
+            return Vec::new();
+        }
+        ready
+            .into_iter()
+            .map(|key| self.objects[object].claim(key))
+            .collect()
+    }
+
+    /// The keys of `object` that may go out now, oldest change first, at most `max`.
+    fn ready(&self, object: ObjectIndex, max: usize, now: Duration) -> Vec<Key> {
+        let waiting = &self.objects[object];
+        let barrier = self.barrier(object);
+        waiting
+            .order
+            .iter()
+            .filter(|(first, key)| {
+                let named = &waiting.keys[key];
+                named.not_before <= now
+                    && !waiting.claimed.contains_key(key)
+                    && (barrier.is_none_or(|barrier| *first < barrier) || named.arrived + ORDER_WAIT <= now)
+            })
+            .take(max)
+            .map(|(_, key)| key.clone())
+            .collect()
+    }
+
+    /// The first seq of a new record, on its first attempt, of an object that `object` links to.
+    fn barrier(&self, object: ObjectIndex) -> Option<i64> {
+        let firsts = self.after[object].iter().filter_map(|target| {
+            let target = &self.objects[*target];
+            let waiting = target.fresh.first().map(|(seq, _)| *seq);
+            let claimed = target.claimed.values().flatten().min().copied();
+            waiting.into_iter().chain(claimed).min()
+        });
+        firsts.min()
+    }
+
+    /// When the next row may become ready by the passing of time alone; `None` if nothing waits for time.
+    pub fn next_ready(&self, max: usize, now: Duration) -> Option<Duration> {
+        let mut next: Option<Duration> = None;
+        for (index, object) in self.objects.iter().enumerate() {
+            let barrier = self.barrier(index);
+            for (first, key) in &object.order {
+                if object.claimed.contains_key(key) {
+                    continue;
+                }
+                let named = &object.keys[key];
+                let mut at = named.not_before;
+                if named.attempts == 0 && object.keys.len() < max {
+                    at = at.max(named.arrived + self.max_delay);
+                }
+                if barrier.is_some_and(|barrier| *first >= barrier) {
+                    at = at.max(named.arrived + ORDER_WAIT);
+                }
+                next = Some(next.map_or(at, |next| next.min(at)));
+                if next.is_some_and(|next| next <= now) {
+                    return next;
+                }
+            }
+        }
+        next
+    }
+
+    /// Claims the match-on values of rows of `object` whose keys are claimed; answers the keys whose value another
+    /// row holds (in this batch or another). Those are to be released with [`Release::Again`].
+    pub fn claim_matches(&mut self, object: ObjectIndex, values: &[(Key, String)]) -> Vec<Key> {
+        let matches = &mut self.objects[object].matches;
+        let mut refused = Vec::new();
+        for (key, value) in values {
+            match matches.get(value) {
+                Some(holder) if holder != key => refused.push(key.clone()),
+                _ => {
+                    matches.insert(value.clone(), key.clone());
+                }
+            }
+        }
+        refused
+    }
+
+    /// Releases a claimed row.
+    pub fn release(&mut self, object: ObjectIndex, claimed: Claimed, release: Release) {
+        self.tick += 1;
+        let (looks, tick, swept) = (self.looks + 1, self.tick, !self.pages.is_empty());
+        let object = &mut self.objects[object];
+        object.claimed.remove(&claimed.key);
+        object.matches.retain(|_, holder| *holder != claimed.key);
+        if swept {
+            object.released.insert(claimed.key.clone(), tick);
+        }
+        match release {
+            Release::Done => {
+                for seq in claimed.seqs {
+                    object.held.remove(&seq);
+                    object.gone.insert(seq, looks);
+                }
+            }
+            Release::Again { .. } if claimed.seqs.is_empty() => {}
+            Release::Again { not_before, counts } => {
+                let named = Named {
+                    seqs: claimed.seqs,
+                    full: claimed.full,
+                    attempts: claimed.attempts + u32::from(counts),
+                    captured_at: claimed.captured_at,
+                    arrived: claimed.arrived,
+                    not_before,
+                };
+                object.name(claimed.key, named);
+            }
+        }
+    }
+
+    /// Notes that a sweep's page is about to be read and answers its tick, for [`Backlog::claim_swept`].
+    pub fn page_begins(&mut self) -> u64 {
+        self.tick += 1;
+        self.pages.insert(self.tick);
+        self.tick
+    }
+
+    /// Claims rows of a page read ahead. A key that is claimed, that has a change waiting, or that was released
+    /// since the page was read is left out: another batch has taken, or will take, a newer read of it.
+    pub fn claim_swept(
+        &mut self,
+        object: ObjectIndex,
+        keys: &[Key],
+        page: u64,
+        now: Duration,
+    ) -> Vec<Claimed> {
+        let object = &mut self.objects[object];
+        let mut claimed = Vec::with_capacity(keys.len());
+        for key in keys {
+            let newer = object.released.get(key).is_some_and(|tick| *tick > page);
+            if newer || object.keys.contains_key(key) || object.claimed.contains_key(key) {
+                continue;
+            }
+            object.claimed.insert(key.clone(), None);
+            claimed.push(Claimed {
+                key: key.clone(),
+                seqs: Vec::new(),
+                full: false,
+                attempts: 0,
+                captured_at: 0,
+                arrived: now,
+            });
+        }
+        claimed
+    }
+
+    /// Notes that every row of a page was pushed or left out.
+    pub fn page_ends(&mut self, page: u64) {
+        self.pages.remove(&page);
+        let oldest = self.pages.first().copied();
+        for object in &mut self.objects {
+            object
+                .released
+                .retain(|_, tick| oldest.is_some_and(|oldest| *tick > oldest));
+        }
+    }
+
+    /// Takes the changes that want a sweep of `object`; they are given back by [`Backlog::sweep_done`] or
+    /// [`Backlog::sweep_again`].
+    pub fn take_sweep(&mut self, object: ObjectIndex) -> Vec<i64> {
+        std::mem::take(&mut self.objects[object].sweeps)
+    }
+
+    /// Whether changes that want a sweep of `object` wait.
+    pub fn wants_sweep(&self, object: ObjectIndex) -> bool {
+        !self.objects[object].sweeps.is_empty()
+    }
+
+    /// The changes that wanted a sweep are deleted.
+    pub fn sweep_done(&mut self, object: ObjectIndex, seqs: Vec<i64>) {
+        let looks = self.looks + 1;
+        let object = &mut self.objects[object];
+        for seq in seqs {
+            object.held.remove(&seq);
+            object.gone.insert(seq, looks);
+        }
+    }
+
+    /// The sweep that these changes wanted did not complete; they wait again.
+    pub fn sweep_again(&mut self, object: ObjectIndex, seqs: Vec<i64>) {
+        self.objects[object].sweeps.extend(seqs);
+    }
+
+    /// How many changes of `object` are held, waiting or claimed.
+    pub fn held(&self, object: ObjectIndex) -> usize {
+        self.objects[object].held.len()
+    }
+
+    /// How many rows of `object` wait or are claimed with changes.
+    pub fn pending(&self, object: ObjectIndex) -> usize {
+        let object = &self.objects[object];
+        object.held.len()
+    }
+
+    /// When the oldest waiting change of `object` was first seen here; claimed rows are left out.
+    pub fn oldest(&self, object: ObjectIndex) -> Option<Duration> {
+        self.objects[object]
+            .keys
+            .values()
+            .map(|named| named.arrived)
+            .min()
+    }
+
+    /// Whether nothing waits on a first attempt and nothing is claimed: what the start-up sweep waits for.
+    pub fn first_attempts_done(&self) -> bool {
+        self.objects
+            .iter()
+            .all(|object| object.claimed.is_empty() && object.keys.values().all(|named| named.attempts > 0))
+    }
+
+    /// Whether no row is claimed.
+    pub fn idle(&self) -> bool {
+        self.objects.iter().all(|object| object.claimed.is_empty())
+    }
+
+    /// Forgets every waiting row; the changes stay in the table and are looked up anew. Claims stay.
+    pub fn forget_waiting(&mut self) {
+        for object in &mut self.objects {
+            for named in object.keys.values() {
+                for seq in &named.seqs {
+                    object.held.remove(seq);
+                }
+            }
+            for seq in object.sweeps.drain(..) {
+                object.held.remove(&seq);
+            }
+            object.keys.clear();
+            object.order.clear();
+            object.fresh.clear();
+        }
+    }
+}
+
+impl Waiting {
+    /// Adds to what waits for `key`.
+    fn name(&mut self, key: Key, mut named: Named) {
+        if let Some(old) = self.keys.remove(&key) {
+            self.unorder(&key, &old);
+            named.seqs.extend(old.seqs);
+            named.full |= old.full;
+            named.attempts = named.attempts.max(old.attempts);
+            named.captured_at = named.captured_at.min(old.captured_at);
+            named.arrived = named.arrived.min(old.arrived);
+            named.not_before = named.not_before.max(old.not_before);
+        }
+        let first = named.first();
+        self.order.insert((first, key.clone()));
+        if named.full && named.attempts == 0 {
+            self.fresh.insert((first, key.clone()));
+        }
+        self.keys.insert(key, named);
+    }
+
+    fn unorder(&mut self, key: &Key, named: &Named) {
+        let entry = (named.first(), key.clone());
+        self.order.remove(&entry);
+        self.fresh.remove(&entry);
+    }
+
+    /// Moves a waiting key to the claimed ones.
+    fn claim(&mut self, key: Key) -> Claimed {
+        let named = self.keys.remove(&key).expect("a ready key waits");
+        self.unorder(&key, &named);
+        let first = (named.full && named.attempts == 0).then(|| named.first());
+        self.claimed.insert(key.clone(), first);
+        Claimed {
+            key,
+            seqs: named.seqs,
+            full: named.full,
+            attempts: named.attempts,
+            captured_at: named.captured_at,
+            arrived: named.arrived,
+        }
+    }
+}
+
+impl Named {
+    fn first(&self) -> i64 {
+        self.seqs.iter().copied().min().expect("a named row has a change")
+    }
+}
