@@ -33,4 +33,7 @@ pub struct Shape {
     /// Whether a valid, complete unique index on the natural key's column alone guarantees that no two rows share
     /// it as HubSpot compares it (never for an e-mail, which HubSpot compares without case).
     pub match_unique: bool,
+    /// `pg_type.typname` of the audit table's `record_id` with domains resolved, e.g. `uuid`, `text`, `int8`; `None`
+    /// without an audit table.
+    pub audit_record_id: Option<String>,
 }

@@ -81,7 +81,7 @@ fn kind_of_sqlstate(code: &str) -> ErrorKind {
         _ => match code.get(..2) {
             Some("08") => ErrorKind::Unreachable,
             Some("28") => ErrorKind::Denied,
-            Some("22" | "23" | "44" | "P0" | "09" | "27") => ErrorKind::Rows,
+            Some("21" | "22" | "23" | "38" | "39" | "44" | "54" | "P0" | "09" | "27") => ErrorKind::Rows,
             Some("42" | "3D" | "3F") => ErrorKind::Schema,
             _ => ErrorKind::Other,
         },
