@@ -1,1 +1,0 @@
-//! The configuration: TOML → `Config`, every problem at once.
