@@ -7,5 +7,6 @@ pub mod arming;
 pub mod backlog;
 pub mod change;
 pub mod outcome;
+pub mod plan;
 pub mod record;
 pub mod schedule;
