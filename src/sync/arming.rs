@@ -174,7 +174,10 @@ mod tests {
                     bell.looked(true)
                 }
                 Step::Arm => {
-                    let free = !self.transactions.iter().any(|transaction| transaction.holds_shared);
+                    let free = !self
+                        .transactions
+                        .iter()
+                        .any(|transaction| transaction.holds_shared);
                     self.exclusive = free;
                     bell.tried(free)
                 }

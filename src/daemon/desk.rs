@@ -1,0 +1,57 @@
+//! The desk: the backlog, shared by all who claim and release, and the bell that tells of what was freed.
+
+use crate::sync::backlog::{Backlog, Claimed, Release};
+use crate::sync::change::ObjectIndex;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// The shared backlog. Its lock is held for moments and never across an await.
+pub struct Desk {
+    backlog: Mutex<Backlog>,
+    freed: Notify,
+    epoch: Instant,
+}
+
+impl Desk {
+    /// A desk around `backlog`, whose times count from now.
+    pub fn new(backlog: Backlog) -> Desk {
+        Desk { backlog: Mutex::new(backlog), freed: Notify::new(), epoch: Instant::now() }
+    }
+
+    /// The backlog.
+    pub fn backlog(&self) -> MutexGuard<'_, Backlog> {
+        self.backlog.lock().expect("no code panics while it holds the backlog")
+    }
+
+    /// The present time as the backlog counts it.
+    pub fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// The instant of a time of the backlog.
+    pub fn instant(&self, at: Duration) -> Instant {
+        self.epoch + at
+    }
+
+    /// Releases rows and tells whoever waits in [`Desk::freed`].
+    pub fn release(&self, object: ObjectIndex, rows: impl IntoIterator<Item = (Claimed, Release)>) {
+        let mut backlog = self.backlog();
+        for (claimed, release) in rows {
+            backlog.release(object, claimed, release);
+        }
+        drop(backlog);
+        self.freed.notify_one();
+    }
+
+    /// Waits until something was released, or a sweep of an object was asked for.
+    pub async fn freed(&self) {
+        self.freed.notified().await;
+    }
+
+    /// Wakes whoever waits in [`Desk::freed`].
+    pub fn wake(&self) {
+        self.freed.notify_one();
+    }
+}

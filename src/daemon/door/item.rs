@@ -1,0 +1,115 @@
+//! An item: one row of a batch between its claim and its receipt.
+
+use super::{ByKey, unreadable};
+use crate::postgres;
+use crate::sync::backlog::Claimed;
+use crate::sync::change::Key;
+use crate::sync::outcome::Refusal;
+use crate::sync::plan::{Rules, Step};
+use crate::sync::record::{Read, Record};
+
+/// What became of an item so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Not decided yet.
+    Open,
+    /// HubSpot confirmed the write under this id.
+    Accepted {
+        /// The record's id in HubSpot.
+        id: String,
+        /// Whether a create found the record there already.
+        adopted: bool,
+        /// What became of its links.
+        links: Links,
+    },
+    /// Refused; no more is sent for it.
+    Refused(Refusal),
+    /// Its outcome was not learned; it is pushed again.
+    Again,
+    /// Another row holds its natural key; it is pushed again once that is done.
+    Held,
+    /// It was refused together with others; it is tried in a smaller part.
+    Split,
+    /// There is no such row (any more): nothing is sent and its changes are done.
+    Gone,
+    /// Nothing is to be sent.
+    Leave,
+}
+
+/// What became of an accepted record's links.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Links {
+    /// All that were to be made were made (or none was).
+    Made(Vec<(usize, String)>),
+    /// One was refused.
+    Refused(Vec<(usize, String)>, Refusal),
+    /// The outcome of one was not learned.
+    Again(Vec<(usize, String)>),
+}
+
+/// One row of a batch.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) claimed: Claimed,
+    pub(super) record: Option<Record>,
+    pub(super) step: Step,
+    pub(super) fate: Fate,
+}
+
+impl Item {
+    /// Pairs claimed rows with what was read of them, and plans each.
+    pub(super) fn pair(claimed: Vec<Claimed>, read: Read, rules: &Rules) -> Vec<Item> {
+        let mut records: ByKey<Record> =
+            read.records.into_iter().map(|record| (record.key.clone(), record)).collect();
+        let items = claimed.into_iter().map(|claimed| {
+            let Some(record) = records.remove(&claimed.key) else {
+                return Item { claimed, record: None, step: Step::Leave, fate: Fate::Gone };
+            };
+            let step = rules.step(&record);
+            let fate = match &step {
+                Step::Refuse(refusal) => Fate::Refused(refusal.clone()),
+                Step::Leave => Fate::Leave,
+                Step::Update(_) | Step::Create(_) => Fate::Open,
+            };
+            Item { claimed, record: Some(record), step, fate }
+        });
+        items.collect()
+    }
+
+    /// The one row that Postgres cannot read.
+    pub(super) fn unreadable(claimed: Vec<Claimed>, error: &postgres::Error) -> Vec<Item> {
+        let items = claimed.into_iter().map(|claimed| Item {
+            claimed,
+            record: None,
+            step: Step::Leave,
+            fate: Fate::Refused(unreadable(error)),
+        });
+        items.collect()
+    }
+
+    /// The row's key.
+    pub(super) fn key(&self) -> &Key {
+        &self.claimed.key
+    }
+
+    /// The value of the natural key it would be created by.
+    pub(super) fn creates(&self) -> Option<&str> {
+        match (&self.step, &self.fate) {
+            (Step::Create(value), Fate::Open) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The id it would be updated under.
+    pub(super) fn updates(&self) -> Option<&str> {
+        match (&self.step, &self.fate) {
+            (Step::Update(id), Fate::Open) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// The record of an item that is open or accepted.
+    pub(super) fn record(&self) -> &Record {
+        self.record.as_ref().expect("only a row that was read is sent")
+    }
+}

@@ -1,0 +1,285 @@
+//! The door: one batch, from row ids to receipts.
+//!
+//! Everything HubSpot learns from us passes through [`Door::push`], whether a trigger named the rows or a
+//! sweep did: claim, read, plan, send, record. A row is claimed before it is read and released after its
+//! receipt, so two writes of one row cannot overtake each other. The rows are read once a slot is granted and
+//! again for every attempt; no old body is ever sent twice.
+//!
+//! Between HubSpot's answer and the receipt nothing cancels the task: shutdown waits for it. The door does not
+//! decide *when* to push (that is `collect` and `sweep`), nor *what* (that is [`crate::sync::plan`]).
+
+mod item;
+mod link;
+mod record;
+mod send;
+
+use super::board::Board;
+use super::desk::Desk;
+use crate::hubspot::client::Client;
+use crate::hubspot::pace::{Lane, Pace, Slot};
+use crate::mapping::Mapping;
+use crate::postgres::connect::Pool;
+use crate::postgres::receipt::Writer;
+use crate::postgres::rows::Reader;
+use crate::postgres::{self, ErrorKind};
+use crate::sync::backlog::{Claimed, Release};
+use crate::sync::change::{Key, ObjectIndex};
+use crate::sync::outcome::Refusal;
+use crate::sync::plan::Rules;
+use crate::sync::record::Read;
+use item::{Fate, Item};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// The shortest pause before a row whose outcome was not learned is pushed again; doubled for each attempt.
+const AGAIN_MIN: Duration = Duration::from_millis(500);
+/// The longest such pause.
+const AGAIN_MAX: Duration = Duration::from_secs(60);
+/// The pause before a row that another row or the application held is tried again.
+const HELD_PAUSE: Duration = Duration::from_millis(100);
+
+/// How one link of the mapping is made in HubSpot.
+pub use link::LinkKind;
+
+/// What the door knows of one object: its SQL, its rules, its links.
+pub struct Object {
+    /// Reads its rows.
+    pub reader: Reader,
+    /// Writes its receipts.
+    pub writer: Writer,
+    /// What is sent.
+    pub rules: Rules,
+    /// For each link of the mapping: the target's object type and how the link is made.
+    pub links: Vec<LinkKind>,
+}
+
+/// The one way out to HubSpot.
+pub struct Door {
+    /// The mapping, for names and types.
+    pub mapping: Arc<Mapping>,
+    /// What is known of each object, by position in the mapping.
+    pub objects: Vec<Object>,
+    /// Worker connections.
+    pub pool: Arc<Pool>,
+    /// HubSpot.
+    pub client: Arc<Client>,
+    /// The request budget.
+    pub pace: Arc<Pace>,
+    /// The backlog and its claims.
+    pub desk: Arc<Desk>,
+    /// Where outcomes are counted.
+    pub board: Arc<Board>,
+    /// Whether this daemon holds the lease; without it nothing is sent.
+    pub lease: Arc<AtomicBool>,
+    /// The most records a request.
+    pub max_records: usize,
+}
+
+/// Rows of one object on their way out.
+pub struct Batch {
+    /// Which object.
+    pub object: ObjectIndex,
+    /// On whose budget.
+    pub lane: Lane,
+    /// The claimed rows.
+    pub claimed: Vec<Claimed>,
+    /// For a sweep's first attempt: the rows as read ahead, and the tick of that read; `claimed` is empty then and the
+    /// rows are claimed when the slot comes.
+    pub ahead: Option<(u64, Read)>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Rows that got their HubSpot id.
+    pub created: u64,
+    /// Rows that had one and were written.
+    pub updated: u64,
+    /// Rows refused, or a link of them.
+    pub failed: u64,
+    /// Rows of a sweep that are to be tried again: their outcome was not learned.
+    pub again: Vec<Key>,
+    /// Whether HubSpot answered at least one request.
+    pub answered: bool,
+    /// Why rows are to be tried again, for the log.
+    pub reason: Option<String>,
+}
+
+impl Tally {
+    /// Adds another tally to this one.
+    pub fn add(&mut self, other: Tally) {
+        self.created += other.created;
+        self.updated += other.updated;
+        self.failed += other.failed;
+        self.again.extend(other.again);
+        self.answered |= other.answered;
+        self.reason = other.reason.or(self.reason.take());
+    }
+}
+
+/// What is left of a batch after an attempt: parts to be tried alone.
+type Parts = Vec<Vec<Claimed>>;
+
+impl Door {
+    /// Pushes a batch and answers what became of it. Every row is released when this returns.
+    pub async fn push(&self, batch: Batch) -> Tally {
+        let started = tokio::time::Instant::now();
+        let Batch { object, lane, claimed, ahead } = batch;
+        let mut tally = Tally::default();
+        let mut parts: Parts = Vec::new();
+        let slot = self.pace.slot(lane).await;
+        match ahead {
+            None => parts.extend(self.attempt(object, lane, slot, claimed, None, &mut tally).await),
+            Some((page, read)) => {
+                let keys: Vec<Key> = read.records.iter().map(|record| record.key.clone()).collect();
+                let claimed = self.desk.backlog().claim_swept(object, &keys, page, self.desk.now());
+                parts.extend(self.attempt(object, lane, slot, claimed, Some(read), &mut tally).await);
+            }
+        }
+        while let Some(part) = parts.pop() {
+            let slot = self.pace.slot(lane).await;
+            parts.extend(self.attempt(object, lane, slot, part, None, &mut tally).await);
+        }
+        self.report(object, lane, &tally, started.elapsed());
+        tally
+    }
+
+    fn report(&self, object: ObjectIndex, lane: Lane, tally: &Tally, took: Duration) {
+        let name = &self.mapping.objects[object].name;
+        let (created, updated, failed) = (tally.created, tally.updated, tally.failed);
+        let again = tally.again.len();
+        let took_ms = took.as_millis();
+        let lane = if matches!(lane, Lane::Change) { "change" } else { "sweep" };
+        if let Some(reason) = &tally.reason {
+            warn!(object = %name, lane, created, updated, failed, again, took_ms, "batch not finished, its rows are tried again: {reason}");
+        } else if created + updated + failed > 0 {
+            info!(object = %name, lane, created, updated, failed, took_ms, "batch pushed");
+        }
+    }
+
+    /// One attempt at rows that are claimed: reads them, sends them, records what HubSpot said, and releases all but
+    /// the parts it answers, which HubSpot or Postgres wants smaller.
+    async fn attempt(
+        &self,
+        object: ObjectIndex,
+        lane: Lane,
+        slot: Slot,
+        claimed: Vec<Claimed>,
+        ahead: Option<Read>,
+        tally: &mut Tally,
+    ) -> Parts {
+        if claimed.is_empty() {
+            return Parts::new();
+        }
+        if !self.lease.load(Ordering::Acquire) {
+            self.give_back(object, lane, claimed, "the lease is not held", tally);
+            return Parts::new();
+        }
+        let read = match ahead {
+            Some(read) => Ok(read),
+            None => self.read(object, &claimed).await,
+        };
+        let (read_at, mut items) = match read {
+            Ok(read) => (read.read_at, Item::pair(claimed, read, &self.objects[object].rules)),
+            Err(error) if error.kind == ErrorKind::Rows && claimed.len() > 1 => return halves(claimed),
+            Err(error) if error.kind == ErrorKind::Rows => (0, Item::unreadable(claimed, &error)),
+            Err(error) => {
+                self.give_back(object, lane, claimed, &chain(&error), tally);
+                return Parts::new();
+            }
+        };
+        self.claim_matches(object, &mut items);
+        let mut sending = send::Sending::new(self, object, lane, slot);
+        sending.send(&mut items).await;
+        tally.answered |= sending.answered;
+        tally.reason = sending.reason.take().or(tally.reason.take());
+        self.finish(object, lane, read_at, items, tally).await
+    }
+
+    async fn read(&self, object: ObjectIndex, claimed: &[Claimed]) -> Result<Read, postgres::Error> {
+        let keys: Vec<Key> = claimed.iter().map(|claimed| claimed.key.clone()).collect();
+        let full: Vec<bool> = claimed.iter().map(|claimed| claimed.full).collect();
+        let session = self.pool.get().await?;
+        self.objects[object].reader.read(&session, &keys, &full).await
+    }
+
+    /// Claims the natural keys of what would be created; who does not get its own waits for the other row.
+    fn claim_matches(&self, object: ObjectIndex, items: &mut [Item]) {
+        let rules = &self.objects[object].rules;
+        let values: Vec<(Key, String)> = items
+            .iter()
+            .filter_map(|item| Some((item.key().clone(), rules.normalise(item.creates()?))))
+            .collect();
+        let taken = self.desk.backlog().claim_matches(object, &values);
+        for item in items.iter_mut().filter(|item| taken.contains(item.key())) {
+            item.fate = Fate::Held;
+        }
+    }
+
+    /// Gives rows back unsent because of something that is no row's fault.
+    fn give_back(
+        &self,
+        object: ObjectIndex,
+        lane: Lane,
+        claimed: Vec<Claimed>,
+        reason: &str,
+        tally: &mut Tally,
+    ) {
+        tally.reason = Some(reason.to_owned());
+        if !matches!(lane, Lane::Change) {
+            tally.again.extend(claimed.iter().map(|claimed| claimed.key.clone()));
+        }
+        let now = self.desk.now();
+        let rows = claimed.into_iter().map(|claimed| {
+            let release = again(now, claimed.attempts);
+            (claimed, release)
+        });
+        self.desk.release(object, rows);
+    }
+}
+
+/// The release of a row whose outcome was not learned, after `attempts` such attempts before.
+fn again(now: Duration, attempts: u32) -> Release {
+    let pause = AGAIN_MIN.saturating_mul(1 << attempts.min(10)).min(AGAIN_MAX);
+    Release::Again { not_before: now + pause, counts: true }
+}
+
+/// The release of a row that another row or the application held.
+fn held(now: Duration) -> Release {
+    Release::Again { not_before: now + HELD_PAUSE, counts: false }
+}
+
+/// Two halves of what was refused as a whole.
+fn halves(mut claimed: Vec<Claimed>) -> Parts {
+    let second = claimed.split_off(claimed.len() / 2);
+    vec![claimed, second]
+}
+
+/// An error with its causes, for a log line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Rows by key.
+type ByKey<T> = HashMap<Key, T>;
+
+/// A refusal for a row that Postgres cannot read.
+fn unreadable(error: &postgres::Error) -> Refusal {
+    Refusal::ours(
+        "read",
+        format!(
+            "Postgres fails to read this row (SQLSTATE {}); correct the row, or the view it is read from",
+            error.sqlstate().unwrap_or("unknown")
+        ),
+    )
+}
