@@ -3,7 +3,9 @@
 pub mod catalog;
 pub mod connect;
 pub mod error;
+pub mod inspection;
 pub mod quote;
 
 pub use connect::Session;
 pub use error::{Error, ErrorKind};
+pub use inspection::{Inspection, Problem};
