@@ -40,6 +40,9 @@ pub struct Shape {
     /// Whether a valid, complete unique index on the natural key's column alone guarantees that no two rows share
     /// it as HubSpot compares it (never for an e-mail, which HubSpot compares without case).
     pub match_unique: bool,
+    /// `pg_type.typname` of the audit table's `record_id` with domains resolved, e.g. `uuid`, `text`, `int8`; `None`
+    /// without an audit table.
+    pub audit_record_id: Option<String>,
 }
 
 /// A relation as the catalog describes it.
@@ -75,9 +78,13 @@ pub async fn inspect(session: &Session, mapping: &Mapping) -> Result<Vec<Shape>,
     if !problems.is_empty() {
         return Err(Inspection::Problems(problems));
     }
+    let audit = mapping.audit.as_ref().and_then(|audit| relations.get(audit));
+    let record_id = audit
+        .and_then(|audit| audit.columns.get("record_id"))
+        .map(|column| column.base.clone());
     let shapes = mapping.objects.iter().enumerate();
     Ok(shapes
-        .filter_map(|(index, object)| shape(index, object, &relations))
+        .filter_map(|(index, object)| shape(index, object, &relations, record_id.clone()))
         .collect())
 }
 
@@ -92,7 +99,12 @@ pub(super) fn relations_of(mapping: &Mapping) -> BTreeSet<TableName> {
 }
 
 /// The shape of an object in which no problem was found.
-fn shape(index: ObjectIndex, object: &Object, relations: &Relations) -> Option<Shape> {
+fn shape(
+    index: ObjectIndex,
+    object: &Object,
+    relations: &Relations,
+    audit_record_id: Option<String>,
+) -> Option<Shape> {
     let table = relations.get(&object.table)?;
     let read = relations.get(object.from.as_ref().unwrap_or(&object.table))?;
     let match_unique = object.from.is_none()
@@ -106,6 +118,7 @@ fn shape(index: ObjectIndex, object: &Object, relations: &Relations) -> Option<S
         table_columns: table.columns.clone(),
         read_columns: read.columns.clone(),
         match_unique,
+        audit_record_id,
     })
 }
 

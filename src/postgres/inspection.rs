@@ -9,7 +9,7 @@ use std::fmt;
 /// One thing that does not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where the mapping says it, e.g. `object.bookings.synced-at`.
+    /// Where the mapping says it, e.g. `object bookings: synced-at`.
     pub key: String,
     /// What is wrong.
     pub message: String,
@@ -80,7 +80,7 @@ pub(super) fn problems_of_object(
     relations: &Relations,
     problems: &mut Vec<Problem>,
 ) {
-    let at = |setting: &str| format!("object.{}.{setting}", object.name);
+    let at = |setting: &str| format!("object {}: {setting}", object.name);
     let table = found(&at("table"), &object.table, relations, problems);
     let read = match &object.from {
         Some(from) => found(&at("from"), from, relations, problems),
@@ -130,7 +130,7 @@ pub(super) fn problems_of_object(
 
 /// What does not fit in the table that is captured and written back to.
 fn problems_of_table(object: &Object, table: &Relation, problems: &mut Vec<Problem>) {
-    let at = |setting: &str| format!("object.{}.{setting}", object.name);
+    let at = |setting: &str| format!("object {}: {setting}", object.name);
     if object.capture && !matches!(table.kind, 'r' | 'p') {
         let message = format!(
             "{} is not a table, so its changes cannot be captured",
