@@ -1,1 +1,27 @@
 //! What the tests stand on: a private Postgres, the sandbox, the built daemon, waiting for predicates.
+
+#![allow(dead_code, reason = "each topic uses its own part of it")]
+
+pub mod postgres;
+
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what should happen at once.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Waits until the predicate holds; panics with `what` when it does not within [`DEADLINE`].
+pub async fn wait_until(what: &str, mut predicate: impl AsyncFnMut() -> bool) {
+    let begin = Instant::now();
+    while !predicate().await {
+        assert!(
+            begin.elapsed() < DEADLINE,
+            "waited {DEADLINE:?} in vain until {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Whether the tests that need more than Postgres are to run; then a missing tool is a failure.
+pub fn extras() -> bool {
+    std::env::var_os("HUBSYNCD_TEST_EXTRAS").is_some_and(|value| value == "1")
+}
