@@ -38,6 +38,18 @@ impl Op {
         }
     }
 
+    /// The letter of the `"char"` column.
+    pub fn letter(self) -> u8 {
+        match self {
+            Op::Insert => b'I',
+            Op::New => b'N',
+            Op::Update => b'U',
+            Op::Delete => b'D',
+            Op::Everything => b'*',
+            Op::Truncate => b'T',
+        }
+    }
+
     /// Whether create-only properties are sent also where the record turns out to exist.
     pub fn sends_create_only(self) -> bool {
         matches!(self, Op::Insert | Op::New)

@@ -11,3 +11,4 @@ pub mod outcome;
 pub mod plan;
 pub mod record;
 pub mod schedule;
+pub mod watermark;
