@@ -2,9 +2,12 @@
 
 pub mod catalog;
 pub mod connect;
+pub mod convert;
 pub mod error;
 pub mod inspection;
 pub mod quote;
+pub mod rows;
+mod select;
 
 pub use connect::Session;
 pub use error::{Error, ErrorKind};

@@ -1,0 +1,239 @@
+//! Rows: the reading of records.
+//!
+//! A [`Reader`] knows the statements of one object. It reads rows by key or page by page, each read in one round
+//! trip and one snapshot: the row in HubSpot's strings, what we remember of it, whom it links to, the audit entries
+//! that named it, and the database's clock. It never writes. A row that makes the statement fail (a view that
+//! divides by zero) makes the whole read fail with [`ErrorKind::Rows`]; the caller halves.
+
+use super::catalog::Shape;
+use super::select::{self, Rows, Select, column};
+use super::{Error, ErrorKind, Session};
+use crate::mapping::Mapping;
+use crate::sync::change::{Key, ObjectIndex};
+use crate::sync::record::{Read, Record};
+use std::collections::{BTreeMap, HashMap};
+use tokio_postgres::types::{FromSql, Type};
+use tokio_postgres::{Client, Row};
+
+/// Reads the records of one object.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    object: String,
+    key_type: &'static str,
+    link_names: Vec<String>,
+    by_key: String,
+    first_page: String,
+    next_page: String,
+    owners: String,
+}
+
+impl Reader {
+    /// Writes the statements of the object at `object`.
+    ///
+    /// `property_types` is HubSpot property name → HubSpot type (`string`, `number`, `bool`, `date`, `datetime`,
+    /// `enumeration`, …), which decides the form of values whose mapping says no `as`; it may be empty while
+    /// HubSpot has not been asked.
+    pub fn new(
+        mapping: &Mapping,
+        object: ObjectIndex,
+        shapes: &[Shape],
+        property_types: &BTreeMap<String, String>,
+    ) -> Reader {
+        let select = Select::new(mapping, object, shapes, property_types);
+        let declared = &mapping.objects[object];
+        let shape = shapes.iter().find(|shape| shape.object == object);
+        Reader {
+            object: declared.name.clone(),
+            key_type: select.key_type(),
+            link_names: declared.links.iter().map(|link| link.name()).collect(),
+            by_key: select.statement(Rows::ByKey),
+            first_page: select.statement(Rows::FirstPage),
+            next_page: select.statement(Rows::NextPage),
+            owners: select::owners(declared, shape),
+        }
+    }
+
+    /// The key as Postgres prints it, or `None` if no row can have it.
+    ///
+    /// Names that come from elsewhere (an audit entry's `record_id`) may be nonsense, or spell a key otherwise than
+    /// the row does: a uuid in capitals, `007`. Only canonical keys are found by [`Reader::read`].
+    pub fn canonical(&self, key: &str) -> Option<Key> {
+        let integer = |bounds: std::ops::RangeInclusive<i64>| {
+            let value: i64 = key.trim().parse().ok()?;
+            bounds.contains(&value).then(|| Key::from(value.to_string()))
+        };
+        match self.key_type {
+            "uuid" => uuid::Uuid::try_parse(key.trim())
+                .ok()
+                .map(|id| Key::from(id.to_string())),
+            "int2" => integer(i64::from(i16::MIN)..=i64::from(i16::MAX)),
+            "int4" => integer(i64::from(i32::MIN)..=i64::from(i32::MAX)),
+            "int8" => integer(i64::MIN..=i64::MAX),
+            _ => (!key.contains('\0')).then(|| Key::from(key)),
+        }
+    }
+
+    /// Reads the rows with these keys, in no order. `full[i]`: the row of `keys[i]` sends create-only properties also
+    /// where it turns out to exist in HubSpot; so does a row whose failure says so. A key that no row can have is
+    /// not found, like one that no row has.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Rows`] if a row cannot be read: halve. Otherwise what the database says.
+    pub async fn read(&self, session: &Session, keys: &[Key], full: &[bool]) -> Result<Read, Error> {
+        let possible = |key: &Key| self.canonical(key).is_some_and(|canonical| canonical == *key);
+        let asked: Vec<&str> = keys
+            .iter()
+            .filter(|key| possible(key))
+            .map(|key| &**key)
+            .collect();
+        let wanted = keys
+            .iter()
+            .zip(full)
+            .filter(|(key, full)| **full && possible(key));
+        let wanted: Vec<&str> = wanted.map(|(key, _)| &**key).collect();
+        let doing = || format!("reading {} rows of {}", keys.len(), self.object);
+        let client: &Client = session;
+        let rows = client
+            .query_typed(
+                &self.by_key,
+                &[(&asked, Type::TEXT_ARRAY), (&wanted, Type::TEXT_ARRAY)],
+            )
+            .await
+            .map_err(|error| Error::from_client(doing(), error))?;
+        self.decode(&rows, doing)
+    }
+
+    /// Reads at most `limit` rows in key order, beginning after `after`.
+    ///
+    /// Only an empty page is the end: a page may hold fewer rows than asked for.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn page(&self, session: &Session, after: Option<&Key>, limit: i64) -> Result<Read, Error> {
+        let doing = || format!("reading a page of {}", self.object);
+        let client: &Client = session;
+        let rows = match after {
+            None => {
+                client
+                    .query_typed(&self.first_page, &[(&limit, Type::INT8)])
+                    .await
+            }
+            Some(key) => {
+                let key: &str = key;
+                client
+                    .query_typed(&self.next_page, &[(&limit, Type::INT8), (&key, Type::TEXT)])
+                    .await
+            }
+        };
+        let rows = rows.map_err(|error| Error::from_client(doing(), error))?;
+        self.decode(&rows, doing)
+    }
+
+    /// Who holds these HubSpot ids: `(hubspot_id, key)`, in no order. An id that no row holds is not there; an id
+    /// that several rows hold is there several times. The mapping's condition does not matter.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn owners(
+        &self,
+        session: &Session,
+        hubspot_ids: &[String],
+    ) -> Result<Vec<(String, Key)>, Error> {
+        let doing = || {
+            format!(
+                "asking who holds {} HubSpot ids of {}",
+                hubspot_ids.len(),
+                self.object
+            )
+        };
+        let client: &Client = session;
+        let rows = client
+            .query_typed(&self.owners, &[(&hubspot_ids, Type::TEXT_ARRAY)])
+            .await
+            .map_err(|error| Error::from_client(doing(), error))?;
+        let owner = |row: &Row| Ok((get::<String>(row, 0)?, get::<&str>(row, 1)?.into()));
+        let owners: Result<_, tokio_postgres::Error> = rows.iter().map(owner).collect();
+        owners.map_err(|error| Error::with_source(ErrorKind::Other, doing(), error))
+    }
+
+    /// The statements of [`Reader::read`] and of the next [`Reader::page`], for `EXPLAIN`.
+    pub fn statements(&self) -> [&str; 2] {
+        [&self.by_key, &self.next_page]
+    }
+
+    fn decode(&self, rows: &[Row], doing: impl Fn() -> String) -> Result<Read, Error> {
+        self.records(rows)
+            .map_err(|error| Error::with_source(ErrorKind::Other, doing(), error))
+    }
+
+    fn records(&self, rows: &[Row]) -> Result<Read, tokio_postgres::Error> {
+        let mut read = Read::default();
+        let mut places: HashMap<Key, usize> = HashMap::with_capacity(rows.len());
+        for row in rows {
+            read.read_at = get(row, column::READ_AT)?;
+            let Some(key) = get::<Option<&str>>(row, column::KEY)? else {
+                continue;
+            };
+            let key = Key::from(key);
+            if let Some(&place) = places.get(&key) {
+                // A view that joins to many: none of its rows is the row.
+                let problem = "the view has more than one row for this key".to_owned();
+                let first: &mut Record = &mut read.records[place];
+                if !first.problems.contains(&problem) {
+                    first.problems.push(problem);
+                }
+                continue;
+            }
+            places.insert(key.clone(), read.records.len());
+            read.records.push(self.record(row, key)?);
+        }
+        Ok(read)
+    }
+
+    fn record(&self, row: &Row, key: Key) -> Result<Record, tokio_postgres::Error> {
+        let update_properties: String = get(row, column::UPDATE_PROPERTIES)?;
+        let properties: Option<String> = get(row, column::PROPERTIES)?;
+        let match_value: Option<String> = get(row, column::MATCH_VALUE)?;
+        let targets: Vec<Option<String>> = get(row, column::TARGETS)?;
+        let linked = self.linked(row, &targets)?;
+        Ok(Record {
+            key,
+            hubspot_id: get(row, column::HUBSPOT_ID)?,
+            intent_id: get(row, column::INTENT_ID)?,
+            properties: properties.unwrap_or_else(|| update_properties.clone()),
+            update_properties,
+            match_value: match_value.filter(|value| !value.trim().is_empty()),
+            targets,
+            linked,
+            entries: get::<Option<Vec<i64>>>(row, column::ENTRIES)?.unwrap_or_default(),
+            update_only_set: get(row, column::UPDATE_ONLY_SET)?,
+            failed: get(row, column::FAILED)?,
+            problems: get::<Option<Vec<String>>>(row, column::PROBLEMS)?.unwrap_or_default(),
+        })
+    }
+
+    /// What the link memory holds for each link. Where it holds several, one that is not the target: it is the one
+    /// to be removed.
+    fn linked(
+        &self,
+        row: &Row,
+        targets: &[Option<String>],
+    ) -> Result<Vec<Option<String>>, tokio_postgres::Error> {
+        let names = get::<Option<Vec<&str>>>(row, column::LINK_NAMES)?.unwrap_or_default();
+        let ids = get::<Option<Vec<&str>>>(row, column::LINK_IDS)?.unwrap_or_default();
+        let of_link = |(name, target): (&String, &Option<String>)| {
+            let made = names
+                .iter()
+                .zip(&ids)
+                .filter(|(link, _)| *link == name)
+                .map(|(_, id)| *id);
+            let other = made.clone().find(|id| Some(*id) != target.as_deref());
+            other.or_else(|| made.clone().next()).map(str::to_owned)
+        };
+        Ok(self.link_names.iter().zip(targets).map(of_link).collect())
+    }
+}
+
+fn get<'a, T: FromSql<'a>>(row: &'a Row, position: usize) -> Result<T, tokio_postgres::Error> {
+    row.try_get(position)
+}

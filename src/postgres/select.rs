@@ -1,0 +1,493 @@
+//! The SQL that reads records: one statement a batch, generated from the mapping.
+//!
+//! A statement has a core, the CTE `p`, which is the rows by key or a page of them with every value converted
+//! once ([`super::convert`]); around it stand our own memory (`hubsyncd.intent`, `failure`, `link`), the
+//! application's audit log and the tables that links look into, joined as sets so that the planner may choose.
+//! In the core only the mapped table (or view) is in scope, so that the mapping's condition may name its columns
+//! bare. Casts stand on parameters, never on the key column, so that the key's index serves.
+
+use super::catalog::{Column, Shape};
+use super::convert::{Converted, convert};
+use super::quote;
+use crate::mapping::{Link, Mapping, Null, Object, On, Property};
+use crate::sync::change::ObjectIndex;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// The columns of a statement's answer, by position.
+pub(super) mod column {
+    pub const READ_AT: usize = 0;
+    pub const KEY: usize = 1;
+    pub const HUBSPOT_ID: usize = 2;
+    pub const INTENT_ID: usize = 3;
+    pub const PROPERTIES: usize = 4;
+    pub const UPDATE_PROPERTIES: usize = 5;
+    pub const MATCH_VALUE: usize = 6;
+    pub const TARGETS: usize = 7;
+    pub const LINK_NAMES: usize = 8;
+    pub const LINK_IDS: usize = 9;
+    pub const ENTRIES: usize = 10;
+    pub const UPDATE_ONLY_SET: usize = 11;
+    pub const FAILED: usize = 12;
+    pub const PROBLEMS: usize = 13;
+}
+
+/// Which rows a statement reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// `$1 text[]`: the keys; `$2 text[]`: those of them that also send create-only properties.
+    ByKey,
+    /// `$1 bigint`: the limit.
+    FirstPage,
+    /// `$1 bigint`: the limit; `$2 text`: the key that the page comes after.
+    NextPage,
+}
+
+/// A property with its conversion, and the names of its columns in the core.
+struct Value<'a> {
+    property: &'a Property,
+    converted: Converted,
+    cell: String,
+    index: usize,
+}
+
+/// Everything that the statements of one object are made of.
+pub(super) struct Select<'a> {
+    mapping: &'a Mapping,
+    object: &'a Object,
+    shapes: &'a [Shape],
+    shape: Option<&'a Shape>,
+    key_base: &'a str,
+    values: Vec<Value<'a>>,
+}
+
+/// What a set of values is sent for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Create,
+    Update,
+    Full,
+}
+
+impl<'a> Select<'a> {
+    pub fn new(
+        mapping: &'a Mapping,
+        index: ObjectIndex,
+        shapes: &'a [Shape],
+        property_types: &BTreeMap<String, String>,
+    ) -> Select<'a> {
+        let object = &mapping.objects[index];
+        let shape = shapes.iter().find(|shape| shape.object == index);
+        let read = |column: &str| shape.and_then(|shape| shape.read_columns.get(column));
+        let values = object.properties.iter().enumerate().map(|(index, property)| {
+            let cell = cell(&property.column);
+            let hubspot_type = property_types.get(&property.name).map(String::as_str);
+            let converted = convert(property, read(&property.column), hubspot_type, &cell);
+            Value {
+                property,
+                converted,
+                cell,
+                index,
+            }
+        });
+        let key = read(&object.key).or(shape.map(|shape| &shape.key));
+        Select {
+            mapping,
+            object,
+            shapes,
+            shape,
+            key_base: key.map_or("text", |column| column.base.as_str()),
+            values: values.collect(),
+        }
+    }
+
+    /// The type of the key column as it is read: `uuid`, `int4`, …, `text` for every text type.
+    pub fn key_type(&self) -> &'static str {
+        match self.key_base {
+            "uuid" => "uuid",
+            "int2" => "int2",
+            "int4" => "int4",
+            "int8" => "int8",
+            _ => "text",
+        }
+    }
+
+    /// The statement that reads `rows`.
+    pub fn statement(&self, rows: Rows) -> String {
+        let mut sql = format!("WITH p AS MATERIALIZED (\n{}\n)", self.core(rows));
+        let mut joins = String::new();
+        self.remembered(&mut sql, &mut joins);
+        self.entries(&mut sql, &mut joins);
+        for (index, link) in self.object.links.iter().enumerate() {
+            self.lookup(index, link, &mut sql, &mut joins);
+        }
+        let object = quote::literal(&self.object.name);
+        let full = match rows {
+            Rows::ByKey => "(p.key = ANY($2::text[]) OR coalesce(f.full_record, false))",
+            Rows::FirstPage | Rows::NextPage => "coalesce(f.full_record, false)",
+        };
+        let _ = write!(
+            sql,
+            "\nSELECT (extract(epoch FROM now()) * 1000000)::bigint, r.key, r.hubspot_id, r.intent_id, r.properties, \
+             r.update_properties, r.match_value, r.targets, r.link_names, r.link_ids, r.entries, r.update_only_set, \
+             r.failed, r.problems\nFROM (VALUES (1)) AS one LEFT JOIN (\n  SELECT p.k, p.key, p.hubspot_id, \
+             i.hubspot_id AS intent_id,\n  {} AS properties,\n  {} AS update_properties,\n  {} AS match_value,\n  \
+             {} AS targets,\n  {} AS entries,\n  p.update_only_set, f.key IS NOT NULL AS failed,\n  {} AS problems,\n  \
+             {}\n  FROM p\n  LEFT JOIN hubsyncd.intent i ON i.object = {object} AND i.key = p.key AND i.hubspot_id IS NOT \
+             NULL\n  LEFT JOIN hubsyncd.failure f ON f.object = {object} AND f.key = p.key{joins}\n) AS r ON true \
+             ORDER BY r.k",
+            self.properties(full),
+            self.json(Sent::Update),
+            self.match_value(),
+            self.targets(),
+            if self.mapping.audit.is_some() {
+                "e.ids"
+            } else {
+                "NULL::bigint[]"
+            },
+            self.problems(full),
+            if self.object.links.is_empty() {
+                "NULL::text[] AS link_names, NULL::text[] AS link_ids"
+            } else {
+                "m.names AS link_names, m.ids AS link_ids"
+            },
+        );
+        sql
+    }
+
+    /// The core: the rows themselves, every value converted once.
+    fn core(&self, rows: Rows) -> String {
+        let key = cell(&self.object.key);
+        let mut list = vec![format!("{key} AS k"), format!("{key}::text AS key")];
+        list.push(format!("{} AS hubspot_id", self.own_id(&key)));
+        for value in &self.values {
+            list.push(format!("{} AS v{}", value.converted.text, value.index));
+            if let Some(problem) = &value.converted.problem {
+                list.push(format!("{problem} AS q{}", value.index));
+            }
+        }
+        for (index, link) in self.object.links.iter().enumerate() {
+            if let Some(column) = &link.column {
+                list.push(format!("{} AS t{index}", filled(&cell(column))));
+            }
+            for (position, (_, own)) in link.lookup.iter().enumerate() {
+                list.push(format!("{} AS l{index}_{position}", cell(own)));
+            }
+        }
+        list.push(format!("{} AS update_only_set", self.update_only_set()));
+        let mut conditions = Vec::new();
+        let key_type = self.key_type();
+        match rows {
+            Rows::ByKey => conditions.push(format!("{key} = ANY({})", typed_array("$1", key_type))),
+            Rows::FirstPage => {}
+            Rows::NextPage if key_type == "text" => conditions.push(format!("{key} > $2::text")),
+            Rows::NextPage => conditions.push(format!("{key} > $2::text::{key_type}")),
+        }
+        if let Some(condition) = &self.object.condition {
+            // A line of its own: the condition may end in a comment.
+            conditions.push(format!("(\n{condition}\n)"));
+        }
+        if self.object.from.is_some() {
+            let own = self.own_row(&key);
+            conditions.push(format!("EXISTS (SELECT {own})"));
+        }
+        let source = quote::table(self.object.from.as_ref().unwrap_or(&self.object.table));
+        let filter = if conditions.is_empty() {
+            "true".to_owned()
+        } else {
+            conditions.join("\nAND ")
+        };
+        let end = match rows {
+            Rows::ByKey => String::new(),
+            Rows::FirstPage | Rows::NextPage => format!("\nORDER BY {key} LIMIT $1::bigint"),
+        };
+        format!(
+            "SELECT {}\nFROM {source} AS t\nWHERE {filter}{end}",
+            list.join(",\n  ")
+        )
+    }
+
+    /// The row's HubSpot id, blank read as null. It is always the table's: a view, a materialized one above all,
+    /// may show an old one, and an id missed is a record made twice.
+    fn own_id(&self, key: &str) -> String {
+        let blank_is_null = |id: &str| format!("CASE WHEN btrim({id}::text) <> '' THEN {id}::text END");
+        let name = quote::identifier(&self.object.hubspot_id);
+        if self.object.from.is_none() {
+            return blank_is_null(&format!("t.{name}"));
+        }
+        let own = self.own_row(key);
+        format!("(SELECT {} {own})", blank_is_null(&format!("b.{name}")))
+    }
+
+    /// `FROM … WHERE …` of the table's row, for an object that is read from a view.
+    fn own_row(&self, key: &str) -> String {
+        let table = quote::table(&self.object.table);
+        let name = quote::identifier(&self.object.key);
+        let table_base = self.shape.map_or(self.key_base, |shape| shape.key.base.as_str());
+        let cast = if same_family(table_base, self.key_base) {
+            ""
+        } else {
+            "::text"
+        };
+        format!("FROM {table} AS b WHERE b.{name}{cast} = {key}{cast}")
+    }
+
+    fn update_only_set(&self) -> String {
+        let set = self
+            .values
+            .iter()
+            .filter(|value| value.property.on == On::Update)
+            .map(|value| match value.property.null {
+                Null::Literal(_) => "true".to_owned(),
+                Null::Omit | Null::Clear => format!("{} IS NOT NULL", value.cell),
+            });
+        let set: Vec<String> = set.collect();
+        if set.is_empty() {
+            "false".to_owned()
+        } else {
+            format!("({})", set.join(" OR "))
+        }
+    }
+
+    /// The properties that a create sends, or an update with the create-only ones; null where they are the
+    /// update's.
+    fn properties(&self, full: &str) -> String {
+        let mut sql = format!(
+            "CASE WHEN p.hubspot_id IS NULL AND i.hubspot_id IS NULL THEN {}",
+            self.json(Sent::Create)
+        );
+        if self.values.iter().any(|value| value.property.on == On::Create) {
+            let _ = write!(sql, " WHEN {full} THEN {}", self.json(Sent::Full));
+        }
+        sql.push_str(" END");
+        sql
+    }
+
+    /// One JSON object in text. Two arrays, because a call with a pair of arguments a property would end at 50.
+    fn json(&self, sent: Sent) -> String {
+        let mut names = Vec::new();
+        let mut texts = Vec::new();
+        for value in &self.values {
+            let belongs = match sent {
+                Sent::Create => value.property.on != On::Update,
+                Sent::Update => value.property.on != On::Create,
+                Sent::Full => true,
+            };
+            if belongs {
+                names.push(quote::literal(&value.property.name));
+                texts.push(sent_text(value, sent));
+            }
+        }
+        format!(
+            "json_strip_nulls(json_object(ARRAY[{}]::text[], ARRAY[{}]::text[]))::text",
+            names.join(", "),
+            texts.join(", ")
+        )
+    }
+
+    fn match_value(&self) -> String {
+        let name = self.object.match_on.as_deref();
+        match self
+            .values
+            .iter()
+            .find(|value| Some(value.property.name.as_str()) == name)
+        {
+            Some(value) => sent_text(value, Sent::Create),
+            None => "NULL::text".to_owned(),
+        }
+    }
+
+    /// `property: reason` of each value that is to be sent and has no form in HubSpot.
+    fn problems(&self, full: &str) -> String {
+        let creating = "(p.hubspot_id IS NULL AND i.hubspot_id IS NULL)";
+        let texts = self
+            .values
+            .iter()
+            .filter(|value| value.converted.problem.is_some())
+            .map(|value| {
+                let text = format!(
+                    "{} || p.q{}",
+                    quote::literal(&format!("{}: ", value.property.name)),
+                    value.index
+                );
+                match value.property.on {
+                    On::Both => text,
+                    On::Create => format!("CASE WHEN {creating} OR {full} THEN {text} END"),
+                    On::Update => format!("CASE WHEN NOT {creating} THEN {text} END"),
+                }
+            });
+        let texts: Vec<String> = texts.collect();
+        if texts.is_empty() {
+            return "NULL::text[]".to_owned();
+        }
+        format!("array_remove(ARRAY[{}]::text[], NULL)", texts.join(", "))
+    }
+
+    fn targets(&self) -> String {
+        let targets = self.object.links.iter().enumerate().map(|(index, link)| {
+            match (&link.column, link.lookup.is_empty()) {
+                (Some(_), true) => format!("p.t{index}"),
+                (Some(_), false) => format!("coalesce(p.t{index}, k{index}.id)"),
+                (None, false) => format!("k{index}.id"),
+                (None, true) => "NULL".to_owned(),
+            }
+        });
+        let targets: Vec<String> = targets.collect();
+        format!("ARRAY[{}]::text[]", targets.join(", "))
+    }
+
+    /// The link memory of the rows.
+    fn remembered(&self, sql: &mut String, joins: &mut String) {
+        if self.object.links.is_empty() {
+            return;
+        }
+        let _ = write!(
+            sql,
+            ",\nm AS (SELECT l.key, array_agg(l.link ORDER BY l.link, l.to_id) AS names, array_agg(l.to_id ORDER BY \
+             l.link, l.to_id) AS ids FROM p JOIN hubsyncd.link l ON l.object = {} AND l.key = p.key AND l.state = 'made' \
+             GROUP BY l.key)",
+            quote::literal(&self.object.name)
+        );
+        joins.push_str("\n  LEFT JOIN m ON m.key = p.key");
+    }
+
+    /// The unmarked audit entries of the rows.
+    fn entries(&self, sql: &mut String, joins: &mut String) {
+        let Some(audit) = &self.mapping.audit else {
+            return;
+        };
+        let record_id = self
+            .shape
+            .and_then(|shape| shape.audit_record_id.as_deref())
+            .unwrap_or("text");
+        let _ = write!(
+            sql,
+            ",\ne AS (SELECT p.key, array_agg(a.id::bigint ORDER BY a.id) AS ids FROM p JOIN {} a ON {} AND a.table_name \
+             IN ({}, {}) AND a.synced_to_hubspot_at IS NULL GROUP BY p.key)",
+            quote::table(audit),
+            entry_names_row(record_id, self.key_type()),
+            quote::literal(&self.object.table.name),
+            quote::literal(&self.object.table.to_string()),
+        );
+        joins.push_str("\n  LEFT JOIN e ON e.key = p.key");
+    }
+
+    /// The one id that a link's lookup finds for each row, if it is one.
+    fn lookup(&self, index: usize, link: &Link, sql: &mut String, joins: &mut String) {
+        let target = self.mapping.position(&link.to);
+        let (Some(target), false) = (target, link.lookup.is_empty()) else {
+            return;
+        };
+        let shape = self.shapes.iter().find(|shape| shape.object == target);
+        let to = &self.mapping.objects[target];
+        let id = filled(&format!("o.{}", quote::identifier(&to.hubspot_id)));
+        let equal = link.lookup.iter().enumerate().map(|(position, (theirs, own))| {
+            let their_column = shape.and_then(|shape| shape.table_columns.get(theirs));
+            let own_column = self.shape.and_then(|shape| shape.read_columns.get(own));
+            let cast = if comparable(their_column, own_column) {
+                ""
+            } else {
+                "::text"
+            };
+            format!(
+                "o.{}{cast} = p.l{index}_{position}{cast}",
+                quote::identifier(theirs)
+            )
+        });
+        let equal: Vec<String> = equal.collect();
+        let missing = if link.column.is_some() {
+            format!(" WHERE p.t{index} IS NULL")
+        } else {
+            String::new()
+        };
+        let _ = write!(
+            sql,
+            ",\nk{index} AS (SELECT p.key, CASE WHEN count(DISTINCT {id}) = 1 THEN min({id}) END AS id FROM p JOIN {} o ON \
+             {}{missing} GROUP BY p.key)",
+            quote::table(&to.table),
+            equal.join(" AND "),
+        );
+        let _ = write!(joins, "\n  LEFT JOIN k{index} ON k{index}.key = p.key");
+    }
+}
+
+/// The statement that says who holds HubSpot ids: `$1 text[]`.
+pub(super) fn owners(object: &Object, shape: Option<&Shape>) -> String {
+    let id = quote::identifier(&object.hubspot_id);
+    let base = shape
+        .and_then(|shape| shape.table_columns.get(&object.hubspot_id))
+        .map_or("text", |column| column.base.as_str());
+    let cast = if matches!(base, "text" | "varchar") {
+        ""
+    } else {
+        "::text"
+    };
+    format!(
+        "SELECT t.{id}::text, t.{}::text FROM {} AS t WHERE t.{id}{cast} = ANY($1::text[])",
+        quote::identifier(&object.key),
+        quote::table(&object.table)
+    )
+}
+
+/// A column of the mapped table in the core.
+fn cell(column: &str) -> String {
+    format!("t.{}", quote::identifier(column))
+}
+
+/// A link's id without the spaces around it; blank is null.
+fn filled(cell: &str) -> String {
+    format!("nullif(btrim({cell}::text), '')")
+}
+
+/// A value as it is sent, with what its null becomes.
+fn sent_text(value: &Value<'_>, sent: Sent) -> String {
+    let text = format!("p.v{}", value.index);
+    match &value.property.null {
+        Null::Literal(literal) => format!("coalesce({text}, {})", quote::literal(literal)),
+        Null::Clear if sent != Sent::Create => format!("coalesce({text}, '')"),
+        Null::Clear | Null::Omit => text,
+    }
+}
+
+fn typed_array(parameter: &str, key_type: &str) -> String {
+    if key_type == "text" {
+        format!("{parameter}::text[]")
+    } else {
+        format!("{parameter}::text[]::{key_type}[]")
+    }
+}
+
+/// Whether `=` between two types needs no cast and can use an index on either.
+fn same_family(a: &str, b: &str) -> bool {
+    let family = |base: &str| match base {
+        "int2" | "int4" | "int8" => "integer".to_owned(),
+        "varchar" => "text".to_owned(),
+        other => other.to_owned(),
+    };
+    family(a) == family(b)
+}
+
+fn comparable(theirs: Option<&Column>, own: Option<&Column>) -> bool {
+    match (theirs, own) {
+        (Some(theirs), Some(own)) => same_family(&theirs.base, &own.base) && theirs.has_equality,
+        _ => true,
+    }
+}
+
+/// `a.record_id` names the row `p`: compared in the column's own type, so that its index serves, and without an
+/// error where the key is no such value.
+fn entry_names_row(record_id: &str, key_type: &str) -> String {
+    let if_like = |pattern: &str, cast: &str| {
+        format!("a.record_id = CASE WHEN p.key ~ '{pattern}' THEN p.key::{cast} END")
+    };
+    match (record_id, key_type) {
+        ("uuid", "uuid") => "a.record_id = p.k".to_owned(),
+        ("int2" | "int4" | "int8", "int2" | "int4" | "int8") => "a.record_id = p.k".to_owned(),
+        ("uuid", _) => if_like("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", "uuid"),
+        ("int2" | "int4" | "int8", _) => if_like("^-?[0-9]{1,18}$", "bigint"),
+        // A uuid is often written in capitals by those who write text.
+        ("text" | "varchar", "uuid") => "a.record_id = ANY(ARRAY[p.key, upper(p.key)])".to_owned(),
+        ("text" | "varchar", _) => "a.record_id = p.key".to_owned(),
+        _ => "a.record_id::text = p.key".to_owned(),
+    }
+}
