@@ -10,5 +10,6 @@ pub mod change;
 pub mod outcome;
 pub mod plan;
 pub mod record;
+pub mod report;
 pub mod schedule;
 pub mod watermark;

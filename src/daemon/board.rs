@@ -1,0 +1,411 @@
+//! The status board: what every task reports to, and what the socket, the health verdict and the metrics read.
+//!
+//! Reporting is cheap and never waits: a short lock, no I/O. Counts are kept up as things happen; nobody scans a
+//! table because somebody asked.
+
+use super::metrics::Meters;
+use crate::mapping::Mapping;
+use crate::sync::change::ObjectIndex;
+use crate::sync::report::{Run, Summary};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The board. Shared by every task; all methods are synchronous.
+#[derive(Debug)]
+pub struct Board {
+    objects: Vec<ObjectName>,
+    state: Mutex<State>,
+    meters: Meters,
+}
+
+/// What the socket must know of an object of the mapping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectName {
+    /// Its name as declared.
+    pub name: String,
+    /// Whether rows are created, which decides if answers have a `created`.
+    pub creates: bool,
+}
+
+/// What became of a record, as the metrics count it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// Its row got its HubSpot id, also by adoption.
+    Created,
+    /// Its row had one and was written.
+    Updated,
+    /// It was refused, or a link of it.
+    Failed,
+    /// Its outcome was not learned; it is tried again.
+    Unknown,
+}
+
+/// How the daemon hears of changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listener {
+    /// Asleep; the next change rings.
+    Armed,
+    /// Busy; it looks again by itself.
+    Awake,
+    /// It looks at an interval, since nothing can ring.
+    Polling,
+    /// There is no control session.
+    Down,
+}
+
+impl Listener {
+    /// The word in `/status` and the metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Listener::Armed => "armed",
+            Listener::Awake => "awake",
+            Listener::Polling => "polling",
+            Listener::Down => "down",
+        }
+    }
+}
+
+/// Whether this daemon is the one that pushes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lease {
+    /// It is.
+    Held,
+    /// Another is; who, if that is known.
+    Standby(Option<String>),
+    /// Not yet asked for: there was no connection so far.
+    Unknown,
+}
+
+/// Something that health should mention; what it does to the verdict is [`super::health`]'s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Condition {
+    /// The database cannot be reached. Set at start, until the first connection stands.
+    Database,
+    /// HubSpot refuses the token: the breaker is open.
+    Breaker,
+    /// The schema vanished or no longer fits.
+    Schema,
+    /// The daily quota is exhausted.
+    Quota,
+    /// Notifications do not arrive.
+    Deaf,
+    /// A trigger is missing or disabled.
+    Triggers,
+    /// Changes that could not be named recur.
+    Unnamed,
+}
+
+impl Condition {
+    /// The word in `/status` and `/health`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Condition::Database => "database",
+            Condition::Breaker => "breaker",
+            Condition::Schema => "schema",
+            Condition::Quota => "quota",
+            Condition::Deaf => "deaf",
+            Condition::Triggers => "triggers",
+            Condition::Unnamed => "unnamed-changes",
+        }
+    }
+}
+
+/// Everything the board knows at one moment.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// When the daemon started.
+    pub started: Instant,
+    /// See [`Lease`].
+    pub lease: Lease,
+    /// See [`Listener`].
+    pub listener: Listener,
+    /// By object, in the order of the mapping.
+    pub objects: Vec<ObjectState>,
+    /// What is wrong, and in which words.
+    pub conditions: BTreeMap<Condition, String>,
+    /// Requests that the rate window has left, and its size.
+    pub window: Option<(u64, u64)>,
+    /// Requests that the daily quota has left.
+    pub daily_remaining: Option<u64>,
+    /// The sweep that runs.
+    pub sweep: Option<Run>,
+    /// The sweep that ended last.
+    pub last_sweep: Option<Run>,
+    /// When a sweep last ended complete; microseconds since the Unix epoch.
+    pub last_complete_at: Option<i64>,
+    /// When the next one is due; microseconds since the Unix epoch.
+    pub next_sweep_at: Option<i64>,
+    ticks: BTreeMap<&'static str, Instant>,
+}
+
+/// What the board knows of one object.
+#[derive(Debug, Clone)]
+pub struct ObjectState {
+    /// Its name.
+    pub name: String,
+    /// Changes not yet pushed, as far as they were counted.
+    pub pending: u64,
+    /// Since when the oldest of them could be seen.
+    pub oldest: Option<Instant>,
+    /// Records refused.
+    pub failures: u64,
+    /// Rows of the table, as the last sweep counted them and the changes since.
+    pub rows: u64,
+    /// Rows without HubSpot id, likewise.
+    pub awaiting_hubspot_id: u64,
+    /// The newest synced-at written; microseconds since the Unix epoch.
+    pub last_sync_at: Option<i64>,
+    /// Why its pushes are paused, if they are.
+    pub paused: Option<String>,
+}
+
+impl Board {
+    /// A board for the objects of a mapping; the database counts as not reached yet.
+    pub fn new(mapping: &Mapping) -> Arc<Board> {
+        let objects: Vec<ObjectName> = mapping
+            .objects
+            .iter()
+            .map(|object| ObjectName {
+                name: object.name.clone(),
+                creates: object.create,
+            })
+            .collect();
+        let not_yet = "no connection was made yet".to_owned();
+        let state = State {
+            started: Instant::now(),
+            lease: Lease::Unknown,
+            listener: Listener::Down,
+            objects: objects
+                .iter()
+                .map(|object| ObjectState::new(&object.name))
+                .collect(),
+            conditions: BTreeMap::from([(Condition::Database, not_yet)]),
+            window: None,
+            daily_remaining: None,
+            sweep: None,
+            last_sweep: None,
+            last_complete_at: None,
+            next_sweep_at: None,
+            ticks: BTreeMap::new(),
+        };
+        Arc::new(Board {
+            meters: Meters::new(objects.iter().map(|object| object.name.as_str())),
+            objects,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// The mapping's objects, in order.
+    pub fn objects(&self) -> &[ObjectName] {
+        &self.objects
+    }
+
+    /// Everything known now.
+    pub fn state(&self) -> State {
+        self.lock().clone()
+    }
+
+    /// The metrics in the text format of Prometheus (OpenMetrics 1.0).
+    pub fn metrics(&self) -> String {
+        self.meters.encode(&self.state())
+    }
+
+    /// Records that a push finished.
+    pub fn count(&self, object: ObjectIndex, counted: Counted, records: u64) {
+        if let Some(object) = self.objects.get(object) {
+            self.meters.count(&object.name, counted, records);
+        }
+    }
+
+    /// A request to HubSpot: the endpoint in a few words without ids, the status (`None`: no answer), the time it took.
+    pub fn request(&self, endpoint: &str, status: Option<u16>, took: Duration) {
+        self.meters.request(endpoint, status, took);
+    }
+
+    /// From when a change could be seen until HubSpot accepted it.
+    pub fn change_latency(&self, latency: Duration) {
+        self.meters.change_latency(latency);
+    }
+
+    /// An object's backlog: changes not yet pushed, and since when the oldest could be seen.
+    pub fn set_backlog(&self, object: ObjectIndex, pending: u64, oldest: Option<Instant>) {
+        self.with_object(object, |state| {
+            state.pending = pending;
+            state.oldest = oldest;
+        });
+    }
+
+    /// How many records of an object are refused.
+    pub fn set_failures(&self, object: ObjectIndex, failures: u64) {
+        self.with_object(object, |state| state.failures = failures);
+    }
+
+    /// Failures that came or went.
+    pub fn adjust_failures(&self, object: ObjectIndex, by: i64) {
+        self.with_object(object, |state| {
+            state.failures = state.failures.saturating_add_signed(by)
+        });
+    }
+
+    /// How many rows the object's table has, and how many of them no HubSpot id.
+    pub fn set_rows(&self, object: ObjectIndex, rows: u64, awaiting_hubspot_id: u64) {
+        self.with_object(object, |state| {
+            state.rows = rows;
+            state.awaiting_hubspot_id = awaiting_hubspot_id;
+        });
+    }
+
+    /// Rows that came or went.
+    pub fn adjust_rows(&self, object: ObjectIndex, rows: i64, awaiting_hubspot_id: i64) {
+        self.with_object(object, |state| {
+            state.rows = state.rows.saturating_add_signed(rows);
+            state.awaiting_hubspot_id = state
+                .awaiting_hubspot_id
+                .saturating_add_signed(awaiting_hubspot_id);
+        });
+    }
+
+    /// A receipt wrote this synced-at (microseconds since the Unix epoch).
+    pub fn synced(&self, object: ObjectIndex, at: i64) {
+        self.with_object(object, |state| {
+            state.last_sync_at = state.last_sync_at.max(Some(at))
+        });
+    }
+
+    /// Why an object's pushes are paused; `None`: they are not.
+    pub fn set_paused(&self, object: ObjectIndex, reason: Option<String>) {
+        self.with_object(object, |state| state.paused = reason);
+    }
+
+    /// How changes are heard of.
+    pub fn set_listener(&self, listener: Listener) {
+        self.lock().listener = listener;
+    }
+
+    /// Whether this daemon pushes.
+    pub fn set_lease(&self, lease: Lease) {
+        self.lock().lease = lease;
+    }
+
+    /// Something is wrong, in words without personal data; `None`: no longer.
+    pub fn set_condition(&self, condition: Condition, words: Option<String>) {
+        let conditions = &mut self.lock().conditions;
+        match words {
+            Some(words) => conditions.insert(condition, words),
+            None => conditions.remove(&condition),
+        };
+    }
+
+    /// What the rate window has left, and its size.
+    pub fn set_window(&self, remaining: u64, max: u64) {
+        self.lock().window = Some((remaining, max));
+    }
+
+    /// What the daily quota has left.
+    pub fn set_daily_remaining(&self, remaining: Option<u64>) {
+        self.lock().daily_remaining = remaining;
+    }
+
+    /// A sweep begins; `run` has no end yet.
+    pub fn sweep_began(&self, run: Run) {
+        self.lock().sweep = Some(run);
+    }
+
+    /// What the sweep that runs did so far.
+    pub fn sweep_progress(&self, summary: Summary) {
+        if let Some(run) = &mut self.lock().sweep {
+            run.summary = summary;
+        }
+    }
+
+    /// A sweep ended.
+    pub fn sweep_ended(&self, run: Run) {
+        let took = run.finished_at.unwrap_or(run.started_at) - run.started_at;
+        let took = Duration::from_micros(took.try_into().unwrap_or_default());
+        self.meters
+            .sweep(run.outcome.as_deref().unwrap_or("incomplete"), took);
+        let mut state = self.lock();
+        if run.is_complete() {
+            state.last_complete_at = state.last_complete_at.max(run.finished_at);
+        }
+        state.sweep = None;
+        state.last_sweep = Some(run);
+    }
+
+    /// What the database remembers of sweeps before this start.
+    pub fn remember_sweeps(&self, last: Option<Run>, last_complete_at: Option<i64>) {
+        let mut state = self.lock();
+        state.last_sweep = state.last_sweep.take().or(last);
+        state.last_complete_at = state.last_complete_at.max(last_complete_at);
+    }
+
+    /// When the next sweep is due; microseconds since the Unix epoch.
+    pub fn set_next_sweep(&self, at: Option<i64>) {
+        self.lock().next_sweep_at = at;
+    }
+
+    /// A loop turned. A loop that once ticked and then stops fails `/livez` and starves the watchdog.
+    pub fn tick(&self, task: &'static str) {
+        self.lock().ticks.insert(task, Instant::now());
+    }
+
+    /// A loop ended as it should.
+    pub fn rest(&self, task: &'static str) {
+        self.lock().ticks.remove(task);
+    }
+
+    /// The loops that did not turn for longer than `limit`.
+    pub fn stalled(&self, limit: Duration) -> Vec<&'static str> {
+        let state = self.lock();
+        let late = state.ticks.iter().filter(|(_, at)| at.elapsed() > limit);
+        late.map(|(task, _)| *task).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with_object(&self, object: ObjectIndex, change: impl FnOnce(&mut ObjectState)) {
+        if let Some(state) = self.lock().objects.get_mut(object) {
+            change(state);
+        }
+    }
+}
+
+impl State {
+    /// Changes not yet pushed.
+    pub fn pending(&self) -> u64 {
+        self.objects.iter().map(|object| object.pending).sum()
+    }
+
+    /// Records refused.
+    pub fn failures(&self) -> u64 {
+        self.objects.iter().map(|object| object.failures).sum()
+    }
+
+    /// How long the oldest change that is not yet pushed could be seen.
+    pub fn oldest_pending(&self) -> Option<Duration> {
+        self.objects.iter().filter_map(ObjectState::oldest_pending).max()
+    }
+}
+
+impl ObjectState {
+    fn new(name: &str) -> ObjectState {
+        ObjectState {
+            name: name.to_owned(),
+            pending: 0,
+            oldest: None,
+            failures: 0,
+            rows: 0,
+            awaiting_hubspot_id: 0,
+            last_sync_at: None,
+            paused: None,
+        }
+    }
+
+    /// How long its oldest change that is not yet pushed could be seen.
+    pub fn oldest_pending(&self) -> Option<Duration> {
+        self.oldest.map(|since| since.elapsed())
+    }
+}
