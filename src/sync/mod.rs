@@ -7,6 +7,7 @@ pub mod answer;
 pub mod arming;
 pub mod backlog;
 pub mod change;
+pub mod lanes;
 pub mod outcome;
 pub mod plan;
 pub mod record;

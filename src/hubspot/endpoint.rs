@@ -1,0 +1,415 @@
+//! The endpoints: their paths, names and calls.
+//!
+//! Paths are those of the date-based versions (`2026-03`, `2026-09`), which differ in the date alone.
+
+use reqwest::Url;
+
+use super::client::{Answer, Client};
+use super::error::{Disposition, Failed};
+use super::pace::Slot;
+use super::reply::{self, Unreadable};
+use super::wire::{
+    self, Account, Associated, AssociationKind, AssociationPage, AssociationType, BatchReply, Done,
+    PropertyInfo, ReadLinks, UpdateInput, UpsertInput,
+};
+
+/// What is asked of HubSpot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    Upsert,
+    Update,
+    Read,
+    Get,
+    AssociateDefault,
+    AssociateLabelled,
+    ReadAssociations,
+    Labels,
+    Properties,
+    Account,
+}
+
+impl Endpoint {
+    /// The name in metrics and logs.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Endpoint::Upsert => "objects/batch/upsert",
+            Endpoint::Update => "objects/batch/update",
+            Endpoint::Read => "objects/batch/read",
+            Endpoint::Get => "objects/get",
+            Endpoint::AssociateDefault => "associations/batch/associate/default",
+            Endpoint::AssociateLabelled => "associations/batch/create",
+            Endpoint::ReadAssociations => "associations/batch/read",
+            Endpoint::Labels => "associations/labels",
+            Endpoint::Properties => "properties",
+            Endpoint::Account => "account",
+        }
+    }
+
+    /// Whether it changes anything in HubSpot.
+    pub(super) fn writes(self) -> bool {
+        matches!(
+            self,
+            Endpoint::Upsert | Endpoint::Update | Endpoint::AssociateDefault | Endpoint::AssociateLabelled
+        )
+    }
+}
+
+/// One request, ready to be sent.
+pub(super) struct Call<'a> {
+    pub endpoint: Endpoint,
+    /// The segments of its path.
+    pub path: Vec<&'a str>,
+    pub query: Option<(&'a str, String)>,
+    /// With a body it is a POST, else a GET.
+    pub body: Option<Vec<u8>>,
+    /// How many records it is about.
+    pub records: usize,
+    /// What they are records of.
+    pub of: &'a str,
+}
+
+impl Call<'_> {
+    /// What we are doing, for people.
+    pub(super) fn doing(&self) -> String {
+        let Call {
+            endpoint,
+            records,
+            of,
+            ..
+        } = self;
+        match (endpoint, records) {
+            (Endpoint::Account, _) => "asking HubSpot for the portal".to_owned(),
+            (Endpoint::Labels, _) => format!("asking HubSpot for the association types of {of}"),
+            (Endpoint::Properties, _) => format!("asking HubSpot for the properties of {of}"),
+            (_, 1) => format!("{} of 1 record of {of}", endpoint.name()),
+            (_, many) => format!("{} of {many} records of {of}", endpoint.name()),
+        }
+    }
+
+    /// The address; segments are encoded, so that none can add another.
+    pub(super) fn url(&self, base: &Url) -> Url {
+        let mut url = base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(&self.path);
+        }
+        if let Some((name, value)) = &self.query {
+            url.query_pairs_mut().append_pair(name, value);
+        }
+        url
+    }
+}
+
+impl Client {
+    /// Creates or updates up to 100 records by the unique property `match_on`. Idempotent.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`] if the request did not succeed as a whole; records refused alone are in the reply.
+    pub async fn upsert(
+        &self,
+        slot: Slot,
+        object_type: &str,
+        match_on: &str,
+        inputs: &[UpsertInput<'_>],
+    ) -> Result<BatchReply, Failed> {
+        let call = Call {
+            endpoint: Endpoint::Upsert,
+            path: vec![
+                "crm",
+                "objects",
+                &self.api_version,
+                object_type,
+                "batch",
+                "upsert",
+            ],
+            query: None,
+            body: Some(wire::upsert_body(match_on, inputs)),
+            records: inputs.len(),
+            of: object_type,
+        };
+        self.batch(slot, call, &[match_on]).await
+    }
+
+    /// Updates up to 100 records by HubSpot id. Idempotent.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`] if the request did not succeed as a whole; records refused alone are in the reply.
+    pub async fn update(
+        &self,
+        slot: Slot,
+        object_type: &str,
+        inputs: &[UpdateInput<'_>],
+    ) -> Result<BatchReply, Failed> {
+        let call = Call {
+            endpoint: Endpoint::Update,
+            path: vec![
+                "crm",
+                "objects",
+                &self.api_version,
+                object_type,
+                "batch",
+                "update",
+            ],
+            query: None,
+            body: Some(wire::update_body(inputs)),
+            records: inputs.len(),
+            of: object_type,
+        };
+        self.batch(slot, call, &[]).await
+    }
+
+    /// Reads up to 100 records by HubSpot id or by a unique property. What is in the result exists; what is
+    /// not, does not (or was merged into another record). Reads what was just written.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`] if the request did not succeed as a whole, or if records are missing from the answer for
+    /// another reason than that they do not exist.
+    pub async fn read_by(
+        &self,
+        slot: Slot,
+        object_type: &str,
+        id_property: Option<&str>,
+        ids: &[&str],
+        properties: &[&str],
+    ) -> Result<Vec<Done>, Failed> {
+        let call = Call {
+            endpoint: Endpoint::Read,
+            path: vec!["crm", "objects", &self.api_version, object_type, "batch", "read"],
+            query: None,
+            body: Some(wire::read_body(id_property, ids, properties)),
+            records: ids.len(),
+            of: object_type,
+        };
+        let reply = match self.batch(slot, call, properties).await {
+            // All keys missing is told as 207 without results, or as 404.
+            Err(failed) if failed.is_not_found() => return Ok(Vec::new()),
+            reply => reply?,
+        };
+        match reply.errors.into_iter().find(|error| !error.is_not_found()) {
+            None => Ok(reply.results),
+            Some(error) => Err(Failed::refused_read(
+                object_type,
+                ids.len(),
+                error,
+                reply.correlation_id,
+            )),
+        }
+    }
+
+    /// Reads one record by HubSpot id; after a merge, the surviving record under its own id. `None` if it
+    /// does not exist.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`] if the request did not succeed.
+    pub async fn get(
+        &self,
+        slot: Slot,
+        object_type: &str,
+        id: &str,
+        properties: &[&str],
+    ) -> Result<Option<Done>, Failed> {
+        let call = Call {
+            endpoint: Endpoint::Get,
+            path: vec!["crm", "objects", &self.api_version, object_type, id],
+            query: (!properties.is_empty()).then(|| ("properties", properties.join(","))),
+            body: None,
+            records: 1,
+            of: object_type,
+        };
+        match self.ask(slot, call, |body| reply::one(body, properties)).await {
+            Ok((done, _)) => Ok(Some(done)),
+            Err(failed) if failed.status == Some(404) => Ok(None),
+            Err(failed) => Err(failed),
+        }
+    }
+
+    /// Associates up to 100 pairs, given as (from, to). Idempotent.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`] if the request did not succeed as a whole; refused pairs are in the reply.
+    pub async fn associate(
+        &self,
+        slot: Slot,
+        from_type: &str,
+        to_type: &str,
+        kind: AssociationKind<'_>,
+        pairs: &[(&str, &str)],
+    ) -> Result<Associated, Failed> {
+        let mut path = vec![
+            "crm",
+            "associations",
+            &self.api_version,
+            from_type,
+            to_type,
+            "batch",
+        ];
+        let endpoint = match kind {
+            AssociationKind::Default => {
+                path.extend(["associate", "default"]);
+                Endpoint::AssociateDefault
+            }
+            AssociationKind::Labelled(_) => {
+                path.push("create");
+                Endpoint::AssociateLabelled
+            }
+        };
+        let call = Call {
+            endpoint,
+            path,
+            query: None,
+            body: Some(wire::associate_body(kind, pairs)),
+            records: pairs.len(),
+            of: from_type,
+        };
+        let (mut reply, id) = self
+            .ask(slot, call, |body| reply::associated(body, pairs))
+            .await?;
+        reply.correlation_id = id;
+        Ok(reply)
+    }
+
+    /// Reads the associations of up to 1,000 records.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`] if the request did not succeed as a whole.
+    pub async fn read_associations(
+        &self,
+        slot: Slot,
+        from_type: &str,
+        to_type: &str,
+        inputs: &[ReadLinks<'_>],
+    ) -> Result<AssociationPage, Failed> {
+        let call = Call {
+            endpoint: Endpoint::ReadAssociations,
+            path: vec![
+                "crm",
+                "associations",
+                &self.api_version,
+                from_type,
+                to_type,
+                "batch",
+                "read",
+            ],
+            query: None,
+            body: Some(wire::read_links_body(inputs)),
+            records: inputs.len(),
+            of: from_type,
+        };
+        let (mut page, id) = match self.ask(slot, call, reply::association_page).await {
+            Err(failed) if failed.is_not_found() => return Ok(AssociationPage::default()),
+            answer => answer?,
+        };
+        page.correlation_id = id;
+        Ok(page)
+    }
+
+    /// The association types from one object type to another; the unlabelled one has no label.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`] if the request did not succeed.
+    pub async fn labels(
+        &self,
+        slot: Slot,
+        from_type: &str,
+        to_type: &str,
+    ) -> Result<Vec<AssociationType>, Failed> {
+        let call = Call {
+            endpoint: Endpoint::Labels,
+            path: vec![
+                "crm",
+                "associations",
+                &self.api_version,
+                from_type,
+                to_type,
+                "labels",
+            ],
+            query: None,
+            body: None,
+            records: 1,
+            of: from_type,
+        };
+        Ok(self.ask(slot, call, reply::labels).await?.0)
+    }
+
+    /// The properties of an object type, without those of sensitive data.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`] if the request did not succeed.
+    pub async fn properties(&self, slot: Slot, object_type: &str) -> Result<Vec<PropertyInfo>, Failed> {
+        let call = Call {
+            endpoint: Endpoint::Properties,
+            path: vec!["crm", "properties", &self.api_version, object_type],
+            query: None,
+            body: None,
+            records: 1,
+            of: object_type,
+        };
+        Ok(self.ask(slot, call, reply::properties).await?.0)
+    }
+
+    /// The portal that the token belongs to. The pace learns from it when the portal's day ends.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`] if the request did not succeed.
+    pub async fn account(&self, slot: Slot) -> Result<Account, Failed> {
+        let call = Call {
+            endpoint: Endpoint::Account,
+            path: vec!["account-info", &self.api_version, "details"],
+            query: None,
+            body: None,
+            records: 1,
+            of: "",
+        };
+        let (account, _) = self.ask(slot, call, reply::account).await?;
+        self.pace()
+            .set_day(account.time_zone.as_deref(), account.utc_offset_seconds);
+        Ok(account)
+    }
+
+    async fn batch(&self, slot: Slot, call: Call<'_>, keep: &[&str]) -> Result<BatchReply, Failed> {
+        let (mut reply, id) = self.ask(slot, call, |body| reply::batch(body, keep)).await?;
+        reply.correlation_id = id;
+        Ok(reply)
+    }
+
+    /// Sends a call and reads its success.
+    async fn ask<T>(
+        &self,
+        slot: Slot,
+        mut call: Call<'_>,
+        read: impl FnOnce(&[u8]) -> Result<T, Unreadable>,
+    ) -> Result<(T, Option<String>), Failed> {
+        let sent = call.body.take();
+        let Answer { body, correlation_id } = self.send(slot, &call, sent).await?;
+        match read(&body) {
+            Ok(value) => Ok((value, correlation_id)),
+            Err(unreadable) => Err(self.unreadable(&call, unreadable)),
+        }
+    }
+}
+
+impl Failed {
+    /// A read that succeeded as a request and failed for some of its records.
+    fn refused_read(
+        object_type: &str,
+        records: usize,
+        error: wire::RecordError,
+        correlation_id: Option<String>,
+    ) -> Failed {
+        let disposition = if records > 1 {
+            Disposition::Split
+        } else {
+            Disposition::Reject
+        };
+        let doing = format!("{} of {records} records of {object_type}", Endpoint::Read.name());
+        Failed::told(disposition, doing, error, correlation_id)
+    }
+}

@@ -1,0 +1,394 @@
+//! The wire: what goes to HubSpot and what comes back, as plain values.
+//!
+//! Request bodies are written by hand around the properties, which arrive as one JSON object in text and
+//! leave as the same bytes: nothing is parsed and rebuilt on the way. Shapes and limits are those of
+//! HubSpot's OpenAPI files for objects, associations and properties, version 2026-09.
+
+use std::collections::BTreeMap;
+
+use crate::sync::outcome::Refusal;
+
+/// The most inputs of one object batch (create, update, upsert, read, archive) and of one batch of
+/// default associations.
+pub const BATCH_MAX: usize = 100;
+
+/// The most inputs of one `batch/read` of associations.
+pub const ASSOCIATION_READ_MAX: usize = 1000;
+
+/// One input of a `batch/upsert`.
+#[derive(Debug, Clone, Copy)]
+pub struct UpsertInput<'a> {
+    /// The write trace id, unique in the batch; errors name it and most results echo it.
+    pub trace: &'a str,
+    /// The natural key's value; the property it belongs to is the call's.
+    pub match_value: &'a str,
+    /// The properties, one JSON object in text; travels as it is.
+    pub properties: &'a str,
+}
+
+/// One input of a `batch/update`.
+#[derive(Debug, Clone, Copy)]
+pub struct UpdateInput<'a> {
+    /// The write trace id, unique in the batch.
+    pub trace: &'a str,
+    /// The record's HubSpot id.
+    pub id: &'a str,
+    /// The properties, one JSON object in text; travels as it is.
+    pub properties: &'a str,
+}
+
+/// One input of a `batch/read` of associations.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLinks<'a> {
+    /// The record whose associations are asked for.
+    pub id: &'a str,
+    /// Where the last page of this record ended.
+    pub after: Option<&'a str>,
+}
+
+/// Which association is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AssociationKind<'a> {
+    /// The unlabelled one; HubSpot finds its type.
+    Default,
+    /// A labelled one, found in [`crate::hubspot::Client::labels`].
+    Labelled(&'a AssociationType),
+}
+
+/// A type of association between two object types, in one direction.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AssociationType {
+    /// `HUBSPOT_DEFINED`, `USER_DEFINED` or `INTEGRATOR_DEFINED`.
+    pub category: String,
+    /// The type's number; a portal's own for labels and for pairs with a custom object.
+    pub type_id: i64,
+    /// The label people see; `None`: the unlabelled type.
+    pub label: Option<String>,
+}
+
+/// What HubSpot said to a batch. Inputs that neither list names are unknown.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BatchReply {
+    /// The records that were written or found, in any order.
+    pub results: Vec<Done>,
+    /// The records that were refused, or not found. One error may name several records, or none.
+    pub errors: Vec<RecordError>,
+    /// HubSpot's correlation id of the request, for its support.
+    pub correlation_id: Option<String>,
+}
+
+/// A record that HubSpot wrote or found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Its HubSpot id; after a merge it may differ from the one asked for.
+    pub id: String,
+    /// The write trace id, where HubSpot echoes it.
+    pub trace: Option<String>,
+    /// Whether an upsert created it, where HubSpot says so.
+    pub new: Option<bool>,
+    /// Of the properties HubSpot returned, those asked for: the match-on property for an upsert, the
+    /// properties of the call for a read, none for an update. A null is `None`; e-mails are lower-case.
+    pub properties: BTreeMap<String, Option<String>>,
+}
+
+/// A record that HubSpot refused. Holds no value of the row.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecordError {
+    /// The write trace ids it concerns; empty where HubSpot does not say.
+    pub traces: Vec<String>,
+    /// The record ids, or natural keys, it concerns. These may be values of a row: match, never log.
+    pub ids: Vec<String>,
+    /// HubSpot's category as it writes it, e.g. `VALIDATION_ERROR`; `UNKNOWN` if it has none.
+    pub category: String,
+    /// What happened, redacted.
+    pub message: String,
+    /// The properties at fault, if named.
+    pub properties: Vec<String>,
+    /// HubSpot's finer codes, e.g. `INVALID_OPTION`.
+    pub codes: Vec<String>,
+    /// The record that stands in the way, if named.
+    pub existing_id: Option<String>,
+}
+
+impl RecordError {
+    /// Whether it says that the record is not there (deleted, or never was).
+    pub fn is_not_found(&self) -> bool {
+        self.category == "OBJECT_NOT_FOUND"
+            || self
+                .codes
+                .iter()
+                .any(|code| code.ends_with("NO_ASSOCIATIONS_FOUND"))
+    }
+
+    /// As a refusal of the record.
+    pub fn refusal(&self, correlation_id: Option<&str>) -> Refusal {
+        Refusal {
+            category: self.category.to_lowercase(),
+            message: self.message.clone(),
+            properties: self.properties.clone(),
+            correlation_id: correlation_id.map(str::to_owned),
+            existing_id: self.existing_id.clone(),
+        }
+    }
+}
+
+/// What HubSpot said to a batch of associations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Associated {
+    /// The pairs asked for that it confirmed, as (from, to).
+    pub made: Vec<(String, String)>,
+    /// What it refused; often without saying which pair.
+    pub errors: Vec<RecordError>,
+    /// HubSpot's correlation id of the request.
+    pub correlation_id: Option<String>,
+}
+
+/// A page of associations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AssociationPage {
+    /// The associations found.
+    pub links: Vec<FoundLink>,
+    /// The records that have more, with the `after` to ask with.
+    pub next: Vec<(String, String)>,
+    /// What went wrong, without the records that merely have no association.
+    pub errors: Vec<RecordError>,
+    /// HubSpot's correlation id of the request.
+    pub correlation_id: Option<String>,
+}
+
+/// An association that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundLink {
+    /// The record asked for.
+    pub from: String,
+    /// The record it is associated with.
+    pub to: String,
+    /// Every type this pair has: labelled and unlabelled.
+    pub types: Vec<AssociationType>,
+}
+
+/// A property as HubSpot defines it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PropertyInfo {
+    /// The internal name.
+    pub name: String,
+    /// `string`, `number`, `bool`, `date`, `datetime`, `enumeration`, …
+    pub kind: String,
+    /// Whether its values are unique. Not reliable for HubSpot's own: a contact's `email` says no.
+    pub has_unique_value: bool,
+    /// Whether its value cannot be set.
+    pub read_only: bool,
+}
+
+/// The portal that the token belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The portal's id.
+    pub portal_id: i64,
+    /// The portal's time zone as HubSpot names it, e.g. `US/Eastern`; its day ends the daily quota's.
+    pub time_zone: Option<String>,
+    /// The zone's present offset from UTC in seconds, east positive.
+    pub utc_offset_seconds: Option<i32>,
+}
+
+/// The body of a `batch/upsert` on `match_on`.
+pub(super) fn upsert_body(match_on: &str, inputs: &[UpsertInput<'_>]) -> Vec<u8> {
+    let mut body = Body::inputs(inputs.iter().map(|input| input.properties.len() + 200).sum());
+    for input in inputs {
+        body.open();
+        body.text("idProperty", match_on).text("id", input.match_value);
+        body.text("objectWriteTraceId", input.trace)
+            .raw("properties", input.properties);
+        body.close();
+    }
+    body.end()
+}
+
+/// The body of a `batch/update`.
+pub(super) fn update_body(inputs: &[UpdateInput<'_>]) -> Vec<u8> {
+    let mut body = Body::inputs(inputs.iter().map(|input| input.properties.len() + 150).sum());
+    for input in inputs {
+        body.open();
+        body.text("id", input.id).text("objectWriteTraceId", input.trace);
+        body.raw("properties", input.properties);
+        body.close();
+    }
+    body.end()
+}
+
+/// The body of a `batch/read` of objects.
+pub(super) fn read_body(id_property: Option<&str>, ids: &[&str], properties: &[&str]) -> Vec<u8> {
+    let inputs: Vec<_> = ids.iter().map(|id| serde_json::json!({ "id": id })).collect();
+    let mut body = serde_json::json!({ "properties": properties, "inputs": inputs });
+    if let Some(name) = id_property {
+        body["idProperty"] = name.into();
+    }
+    body.to_string().into_bytes()
+}
+
+/// The body of a batch of associations, default or labelled.
+pub(super) fn associate_body(kind: AssociationKind<'_>, pairs: &[(&str, &str)]) -> Vec<u8> {
+    let types = match kind {
+        AssociationKind::Default => String::new(),
+        AssociationKind::Labelled(of) => serde_json::json!([{
+            "associationCategory": of.category,
+            "associationTypeId": of.type_id,
+        }])
+        .to_string(),
+    };
+    let mut body = Body::inputs(pairs.len() * (80 + types.len()));
+    for (from, to) in pairs {
+        body.open();
+        body.id("from", from).id("to", to);
+        if !types.is_empty() {
+            body.raw("types", &types);
+        }
+        body.close();
+    }
+    body.end()
+}
+
+/// The body of a `batch/read` of associations.
+pub(super) fn read_links_body(inputs: &[ReadLinks<'_>]) -> Vec<u8> {
+    let mut body = Body::inputs(inputs.len() * 40);
+    for input in inputs {
+        body.open();
+        body.text("id", input.id);
+        if let Some(after) = input.after {
+            body.text("after", after);
+        }
+        body.close();
+    }
+    body.end()
+}
+
+/// `{"inputs":[{…},{…}]}`, being written.
+struct Body {
+    bytes: Vec<u8>,
+    first_input: bool,
+    first_field: bool,
+}
+
+impl Body {
+    fn inputs(bytes_expected: usize) -> Body {
+        let mut bytes = Vec::with_capacity(bytes_expected + 16);
+        bytes.extend_from_slice(b"{\"inputs\":[");
+        Body {
+            bytes,
+            first_input: true,
+            first_field: true,
+        }
+    }
+
+    fn open(&mut self) {
+        if !self.first_input {
+            self.bytes.push(b',');
+        }
+        self.bytes.push(b'{');
+        self.first_input = false;
+        self.first_field = true;
+    }
+
+    fn close(&mut self) {
+        self.bytes.push(b'}');
+    }
+
+    fn name(&mut self, name: &str) {
+        if !self.first_field {
+            self.bytes.push(b',');
+        }
+        self.first_field = false;
+        self.string(name);
+        self.bytes.push(b':');
+    }
+
+    fn string(&mut self, text: &str) {
+        serde_json::to_writer(&mut self.bytes, text).expect("writing a string to memory cannot fail");
+    }
+
+    fn text(&mut self, name: &str, value: &str) -> &mut Body {
+        self.name(name);
+        self.string(value);
+        self
+    }
+
+    fn raw(&mut self, name: &str, json: &str) -> &mut Body {
+        self.name(name);
+        self.bytes.extend_from_slice(json.as_bytes());
+        self
+    }
+
+    fn id(&mut self, name: &str, id: &str) -> &mut Body {
+        self.name(name);
+        self.bytes.extend_from_slice(b"{\"id\":");
+        self.string(id);
+        self.bytes.push(b'}');
+        self
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        self.bytes.extend_from_slice(b"]}");
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_travel_byte_by_byte_as_they_came() {
+        let odd = r#"{ "b" : "1.50",  "a":"\u00e9 \"x\" 😀" }"#;
+        let input = UpsertInput {
+            trace: "t\"1",
+            match_value: "Ana \\ \u{1}",
+            properties: odd,
+        };
+        let body = String::from_utf8(upsert_body("booking_id", &[input, input])).unwrap();
+        assert_eq!(body.matches(odd).count(), 2);
+        let parsed: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(parsed["inputs"][1]["id"], "Ana \\ \u{1}");
+        assert_eq!(parsed["inputs"][1]["objectWriteTraceId"], "t\"1");
+        assert_eq!(parsed["inputs"][1]["idProperty"], "booking_id");
+    }
+
+    #[test]
+    fn bodies_have_the_published_shapes() {
+        let labelled = AssociationType {
+            category: "USER_DEFINED".into(),
+            type_id: 17,
+            label: Some("Exam".into()),
+        };
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        assert_eq!(
+            text(associate_body(AssociationKind::Default, &[("1", "2")])),
+            r#"{"inputs":[{"from":{"id":"1"},"to":{"id":"2"}}]}"#
+        );
+        assert_eq!(
+            text(associate_body(
+                AssociationKind::Labelled(&labelled),
+                &[("1", "2")]
+            )),
+            r#"{"inputs":[{"from":{"id":"1"},"to":{"id":"2"},"types":[{"associationCategory":"USER_DEFINED","associationTypeId":17}]}]}"#
+        );
+        assert_eq!(
+            text(read_links_body(&[
+                ReadLinks { id: "1", after: None },
+                ReadLinks {
+                    id: "2",
+                    after: Some("9")
+                }
+            ])),
+            r#"{"inputs":[{"id":"1"},{"id":"2","after":"9"}]}"#
+        );
+        let update = UpdateInput {
+            trace: "t",
+            id: "9",
+            properties: r#"{"a":""}"#,
+        };
+        assert_eq!(
+            text(update_body(&[update])),
+            r#"{"inputs":[{"id":"9","objectWriteTraceId":"t","properties":{"a":""}}]}"#
+        );
+    }
+}
