@@ -1,14 +1,18 @@
 //! The left wall: it alone speaks to Postgres.
 
+pub mod address;
 pub mod catalog;
 pub mod connect;
+pub mod control;
 pub mod convert;
 pub mod error;
 pub mod inspection;
 pub mod quote;
 pub mod rows;
 mod select;
+mod tls;
 
-pub use connect::Session;
+pub use address::Address;
+pub use connect::{Pool, Session};
 pub use error::{Error, ErrorKind};
 pub use inspection::{Inspection, Problem};

@@ -7,7 +7,7 @@
 
 use super::extras;
 use hubsyncd::cli::cluster::{Cluster, Options, find_programs};
-use hubsyncd::postgres::{Session, connect::connect};
+use hubsyncd::postgres::{Address, Session, connect::connect};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -82,7 +82,7 @@ impl Server {
         let cluster = tokio::task::spawn_blocking(|| Cluster::start(options).unwrap())
             .await
             .unwrap();
-        let session = connect(&cluster.url("postgres")).await.unwrap();
+        let session = session(&cluster.url("postgres")).await;
         session.batch_execute(ROLES).await.unwrap();
         Server {
             cluster,
@@ -94,7 +94,7 @@ impl Server {
     pub async fn database(&self, hint: &str) -> Database {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{hint}_{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let session = connect(&self.cluster.url("postgres")).await.unwrap();
+        let session = session(&self.cluster.url("postgres")).await;
         session
             .batch_execute(&format!("CREATE DATABASE \"{name}\" OWNER app_owner"))
             .await
@@ -140,6 +140,11 @@ impl Database {
         )
     }
 
+    /// Its address for a role, read.
+    pub fn address(&self, role: &str) -> Address {
+        Address::parse(&self.url_as(role)).unwrap()
+    }
+
     /// A session of the superuser.
     pub async fn session(&self) -> Session {
         self.session_as("postgres").await
@@ -147,8 +152,13 @@ impl Database {
 
     /// A session of a role.
     pub async fn session_as(&self, role: &str) -> Session {
-        connect(&self.url_as(role)).await.unwrap()
+        session(&self.url_as(role)).await
     }
+}
+
+/// A session at an address.
+pub async fn session(url: &str) -> Session {
+    connect(&Address::parse(url).unwrap(), "test").await.unwrap()
 }
 
 /// The PostgreSQLs the tests run on: the system's first, then those of the extras.
