@@ -384,9 +384,12 @@ impl State {
         self.objects.iter().map(|object| object.failures).sum()
     }
 
-    /// How long the oldest change that is not yet pushed could be seen.
-    pub fn oldest_pending(&self) -> Option<Duration> {
-        self.objects.iter().filter_map(ObjectState::oldest_pending).max()
+    /// How long the oldest change that is not yet pushed could be seen at `now`.
+    pub fn oldest_pending(&self, now: Instant) -> Option<Duration> {
+        self.objects
+            .iter()
+            .filter_map(|object| object.oldest_pending(now))
+            .max()
     }
 }
 
@@ -404,8 +407,8 @@ impl ObjectState {
         }
     }
 
-    /// How long its oldest change that is not yet pushed could be seen.
-    pub fn oldest_pending(&self) -> Option<Duration> {
-        self.oldest.map(|since| since.elapsed())
+    /// How long its oldest change that is not yet pushed could be seen at `now`.
+    pub fn oldest_pending(&self, now: Instant) -> Option<Duration> {
+        self.oldest.map(|since| now.saturating_duration_since(since))
     }
 }

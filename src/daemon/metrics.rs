@@ -10,7 +10,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Upper bounds of a request's time, in seconds.
 const REQUEST_SECONDS: [f64; 11] = [0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
@@ -212,7 +212,7 @@ fn by_object(registry: &mut Registry, state: &State) {
         for (family, value) in families.iter().zip(values) {
             family.get_or_create(&labels).set(signed(value));
         }
-        let age = object.oldest_pending().unwrap_or_default();
+        let age = object.oldest_pending(Instant::now()).unwrap_or_default();
         oldest.get_or_create(&labels).set(age.as_secs_f64());
     }
     let names = [

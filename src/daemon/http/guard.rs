@@ -1,0 +1,156 @@
+//! Who may ask what.
+//!
+//! A unix socket becomes `localhost` of a browser with one `ssh -L`, so both kinds of listener know their own names
+//! and refuse what another site's page makes a browser send. TCP wants the cron secret besides.
+
+use super::routes::failure;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, Version, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+
+/// The documented manual trigger, which acts on GET too.
+pub(super) const TRIGGER: &str = "/api/admin/cron/batch-sync-hubspot";
+
+/// What TCP clients may ask without the secret.
+const OPEN_ROUTES: [&str; 2] = ["/livez", "/health"];
+
+/// What a listener demands of a request.
+#[derive(Clone)]
+pub(super) struct Gate(Arc<Demands>);
+
+struct Demands {
+    names: Vec<String>,
+    /// The digest of the secret, so that a comparison tells nothing of its length either.
+    secret: Option<[u8; 32]>,
+}
+
+impl Gate {
+    /// A unix socket, whose permissions are the key.
+    pub(super) fn unix() -> Gate {
+        Gate::new(None, None)
+    }
+
+    /// A TCP address.
+    pub(super) fn tcp(address: SocketAddr, secret: &SecretString) -> Gate {
+        Gate::new(
+            Some(address.ip()),
+            Some(digest(secret.expose_secret().as_bytes())),
+        )
+    }
+
+    fn new(address: Option<IpAddr>, secret: Option<[u8; 32]>) -> Gate {
+        let mut names = vec!["localhost".to_owned(), "hubsyncd".to_owned()];
+        names.extend(address.map(|address| address.to_string()));
+        if secret.is_some() {
+            // Beyond the loopback the machine is known by its name.
+            let hostname = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+            let hostname = hostname.trim().to_ascii_lowercase();
+            names.extend((!hostname.is_empty()).then_some(hostname));
+        }
+        Gate(Arc::new(Demands { names, secret }))
+    }
+
+    /// Why a request is refused, if it is.
+    fn refusal(&self, request: &Request) -> Option<Response> {
+        let headers = request.headers();
+        let host = headers
+            .get(header::HOST)
+            .map(|host| host.to_str().unwrap_or_default());
+        match host {
+            Some(host) if self.knows(host) => {}
+            // HTTP/1.0 has no Host, and no browser speaks it.
+            None if request.version() == Version::HTTP_10 => {}
+            _ => {
+                return Some(
+                    failure(
+                        StatusCode::MISDIRECTED_REQUEST,
+                        "this host name is not known here",
+                    )
+                    .into_response(),
+                );
+            }
+        }
+        let path = request.uri().path();
+        if !OPEN_ROUTES.contains(&path) && !self.is_authorized(headers) {
+            let refusal = failure(StatusCode::UNAUTHORIZED, "Unauthorized");
+            return Some(([(header::WWW_AUTHENTICATE, "Bearer")], refusal).into_response());
+        }
+        let acts =
+            !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) || path == TRIGGER;
+        if acts && is_foreign(headers, host) {
+            return Some(
+                failure(StatusCode::FORBIDDEN, "a page of another site may not do this").into_response(),
+            );
+        }
+        None
+    }
+
+    fn knows(&self, host: &str) -> bool {
+        let name = without_port(host).to_ascii_lowercase();
+        let bare = name.trim_matches(['[', ']']);
+        // An address is no name that a foreign DNS could point here.
+        bare.parse::<IpAddr>().is_ok() || self.0.names.iter().any(|known| known == bare)
+    }
+
+    fn is_authorized(&self, headers: &HeaderMap) -> bool {
+        let Some(secret) = &self.0.secret else { return true };
+        let given = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.as_bytes().split_first_chunk::<7>())
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
+            .map_or(&b""[..], |(_, given)| given);
+        digest(given).ct_eq(secret).into()
+    }
+}
+
+/// Whether a browser says that a page of another site sends this.
+fn is_foreign(headers: &HeaderMap, host: Option<&str>) -> bool {
+    let site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
+    if site.is_some_and(|site| site != b"none" && site != b"same-origin") {
+        return true;
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return false;
+    };
+    let authority = origin
+        .to_str()
+        .ok()
+        .and_then(|origin| origin.split_once("://"))
+        .map(|(_, authority)| authority);
+    authority.is_none() || authority != host
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// The gate in front of every route.
+pub(super) async fn guard(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let mut response = match gate.refusal(&request) {
+        Some(refusal) => refusal,
+        None => next.run(request).await,
+    };
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CACHE_CONTROL,
+        header::HeaderValue::from_static("no-store"),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        header::HeaderValue::from_static("nosniff"),
+    );
+    response
+}

@@ -1,0 +1,80 @@
+//! What the socket may ask of the daemon's tasks.
+//!
+//! The socket's side only knows this trait; the tasks answer it. Nothing here waits for HubSpot except
+//! [`Operations::wait`], which waits for a sweep.
+
+use crate::sync::report::{Failure, Run};
+use futures::future::BoxFuture;
+use serde::Serialize;
+
+/// What operators can ask for beyond what the [`super::board::Board`] shows.
+pub trait Operations: Send + Sync {
+    /// Asks for a sweep. While one runs, exactly one more is queued, whose ticket all who ask meanwhile share.
+    ///
+    /// # Errors
+    /// [`Refused::Standby`] where another daemon pushes.
+    fn request_sweep(&self, reason: &'static str) -> Result<Ticket, Refused>;
+
+    /// Waits until the sweep of a ticket has ended.
+    ///
+    /// # Errors
+    /// [`Refused::Unavailable`] if it will not end in this process: the lease was lost, or the daemon stops.
+    fn wait(&self, id: String) -> BoxFuture<'_, Result<Run, Refused>>;
+
+    /// Runs, the newest first, after the run called `after`.
+    ///
+    /// # Errors
+    /// [`Refused::Unavailable`] while the database is; [`Refused::Unknown`] if there is no such run.
+    fn runs(&self, after: Option<String>, limit: usize) -> BoxFuture<'_, Result<Page<Run>, Refused>>;
+
+    /// Failures, after the one at the cursor `after`, an opaque word from an earlier page.
+    ///
+    /// # Errors
+    /// [`Refused::Unavailable`] while the database is; [`Refused::Unknown`] for a cursor that is none.
+    fn failures(&self, after: Option<String>, limit: usize) -> BoxFuture<'_, Result<Page<Failure>, Refused>>;
+
+    /// Names the failures of an object (all objects: `None`), or of one key of it, as changed. Answers how many.
+    ///
+    /// # Errors
+    /// [`Refused::Standby`], [`Refused::Unavailable`]; [`Refused::Unknown`] if that object or failure is not there.
+    fn retry(&self, object: Option<String>, key: Option<String>) -> BoxFuture<'_, Result<u64, Refused>>;
+}
+
+/// A sweep that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ticket {
+    /// The run's id.
+    pub id: String,
+    /// Whether it runs already.
+    pub state: TicketState,
+}
+
+/// Whether a sweep that was asked for runs already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TicketState {
+    /// It runs, or does as soon as it can.
+    Started,
+    /// It waits for the one that runs.
+    Queued,
+}
+
+/// Some of a list, and where the rest begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// At most as many as were asked for.
+    pub items: Vec<T>,
+    /// What to ask for next; `None`: that was all.
+    pub next: Option<String>,
+}
+
+/// Why the daemon does not do what it is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// Another daemon holds the lease; who, if that is known.
+    Standby(Option<String>),
+    /// It cannot now; why, without personal data.
+    Unavailable(String),
+    /// There is nothing of that name; which.
+    Unknown(String),
+}
