@@ -47,7 +47,7 @@ const SEMICOLON: &str = "'an element with a semicolon, which HubSpot reads as tw
 
 /// A decimal number as people and programs write it, short enough that no cast to numeric can overflow.
 const NUMBER_PATTERN: &str =
-    "'^ *[+-]?([0-9]{1,300}([.][0-9]{0,300})?|[.][0-9]{1,300})([eE][+-]?[0-9]{1,3})? *$'";
+    "'^ *[+-]?([0-9]{1,250}([.][0-9]{0,250})?|[.][0-9]{1,250})([eE][+-]?[0-9]{1,3})? *$'";
 
 /// Writes the conversion of `cell` (SQL of the column, e.g. `t."exam_date"`) for `property`.
 ///

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each topic uses its own part of it")]
 
 pub mod postgres;
+pub mod reading;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,64 @@
+//! Hand-made mappings, and the tables in which the daemon remembers, for tests that read rows.
+
+use hubsyncd::mapping::{Adopt, Mapping, Null, Object, On, OnDelete, OnMissing, Property, TableName};
+
+/// The daemon's memory as far as a read looks into it.
+pub const MEMORY: &str = "
+CREATE SCHEMA hubsyncd;
+CREATE TABLE hubsyncd.intent (object text, key text, hubspot_id text, match_value text, trace text,
+  due_at timestamptz, noted_at timestamptz, PRIMARY KEY (object, key));
+CREATE TABLE hubsyncd.failure (object text, key text, hubspot_id text, category text, message text, properties text[],
+  correlation_id text, existing_id text, full_record bool NOT NULL DEFAULT false, attempts int,
+  first_failed_at timestamptz, last_failed_at timestamptz, PRIMARY KEY (object, key));
+CREATE TABLE hubsyncd.link (object text, key text, link text, to_id text, state text,
+  PRIMARY KEY (object, key, link, to_id));
+GRANT USAGE ON SCHEMA hubsyncd TO hubsyncd;
+GRANT SELECT ON ALL TABLES IN SCHEMA hubsyncd TO hubsyncd;";
+
+/// A mapping without audit log.
+pub fn mapping_of(objects: Vec<Object>) -> Mapping {
+    Mapping { objects, audit: None }
+}
+
+/// An object without properties over `public.<table>`, key `id`, written back to `hubspot_id` and `synced`.
+pub fn object(name: &str, table: &str) -> Object {
+    Object {
+        name: name.to_owned(),
+        table: public(table),
+        from: None,
+        watch: Vec::new(),
+        object_type: "2-4".to_owned(),
+        key: "id".to_owned(),
+        hubspot_id: "hubspot_id".to_owned(),
+        synced_at: "synced".to_owned(),
+        match_on: None,
+        adopt: Adopt::Overwrite,
+        create: true,
+        capture: true,
+        on_missing: OnMissing::Fail,
+        on_delete: OnDelete::Keep,
+        condition: None,
+        properties: Vec::new(),
+        links: Vec::new(),
+    }
+}
+
+/// A relation of schema `public`.
+pub fn public(name: &str) -> TableName {
+    TableName {
+        schema: "public".to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+/// A property whose form HubSpot's type decides, in UTC.
+pub fn property(name: &str, column: &str, on: On, null: Null) -> Property {
+    Property {
+        name: name.to_owned(),
+        column: column.to_owned(),
+        on,
+        kind: None,
+        null,
+        zone: "UTC".to_owned(),
+    }
+}
