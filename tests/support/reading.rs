@@ -1,6 +1,10 @@
 //! Hand-made mappings, and the tables in which the daemon remembers, for tests that read rows.
 
 use hubsyncd::mapping::{Adopt, Mapping, Null, Object, On, OnDelete, OnMissing, Property, TableName};
+use hubsyncd::postgres::Session;
+use hubsyncd::postgres::catalog::inspect;
+use hubsyncd::postgres::rows::Reader;
+use std::collections::BTreeMap;
 
 /// The daemon's memory as far as a read looks into it.
 pub const MEMORY: &str = "
@@ -61,4 +65,10 @@ pub fn property(name: &str, column: &str, on: On, null: Null) -> Property {
         null,
         zone: "UTC".to_owned(),
     }
+}
+
+/// A reader of an object as the database is, with HubSpot's property types unknown.
+pub async fn reader(session: &Session, mapping: &Mapping, object: usize) -> Reader {
+    let shapes = inspect(session, mapping).await.unwrap();
+    Reader::new(mapping, object, &shapes, &BTreeMap::new())
 }
