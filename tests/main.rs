@@ -31,3 +31,4 @@ mod setup;
 mod socket;
 mod sweep;
 mod verbs;
+mod views;
