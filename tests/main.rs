@@ -22,6 +22,7 @@ mod hostile;
 mod links;
 mod live;
 mod node;
+mod pace;
 mod quoting;
 mod receipt;
 mod recovery;

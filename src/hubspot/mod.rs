@@ -13,6 +13,7 @@
 pub mod client;
 mod endpoint;
 pub mod error;
+mod loose;
 pub mod pace;
 mod redact;
 mod reply;

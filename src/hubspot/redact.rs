@@ -14,260 +14,26 @@ const MESSAGE_MAX: usize = 300;
 /// Begins the message of a refused set of properties; a JSON array follows.
 const PROPERTY_ERRORS: &str = "Property values were not valid:";
 
-/// The words of HubSpot's sentences, in lower case and in order.
-const WORDS: &[&str] = &[
-    "a",
-    "about",
-    "access",
-    "account",
-    "additional",
-    "administrator",
-    "again",
-    "all",
-    "allowed",
-    "already",
-    "an",
-    "and",
-    "any",
-    "api",
-    "app",
-    "archived",
-    "are",
-    "as",
-    "assigned",
-    "associated",
-    "association",
-    "associations",
-    "at",
-    "attempt",
-    "authentication",
-    "batch",
-    "be",
-    "because",
-    "been",
-    "before",
-    "being",
-    "between",
-    "body",
-    "bool",
-    "boolean",
-    "bug",
-    "but",
-    "by",
-    "calculated",
-    "call",
-    "calls",
-    "can",
-    "cannot",
-    "characters",
-    "check",
-    "column",
-    "company",
-    "companies",
-    "conditional",
-    "conflict",
-    "contact",
-    "contacts",
-    "contain",
-    "contains",
-    "could",
-    "create",
-    "created",
-    "creating",
-    "credentials",
-    "custom",
-    "daily",
-    "data",
-    "date",
-    "datetime",
-    "deal",
-    "deals",
-    "default",
-    "defined",
-    "definition",
-    "deleted",
-    "denied",
-    "details",
-    "did",
-    "do",
-    "does",
-    "doesn't",
-    "don't",
-    "duplicate",
-    "edit",
-    "either",
-    "email",
-    "empty",
-    "encountered",
-    "enter",
-    "enumeration",
-    "error",
-    "errors",
-    "exceeded",
-    "exist",
-    "existing",
-    "exists",
-    "expected",
-    "expired",
-    "failed",
-    "field",
-    "fields",
-    "find",
-    "following",
-    "for",
-    "format",
-    "found",
-    "from",
-    "get",
-    "granted",
-    "greater",
-    "has",
-    "hasn't",
-    "have",
-    "here",
-    "id",
-    "identifier",
-    "ids",
-    "if",
-    "in",
-    "inputs",
-    "input",
-    "integer",
-    "internal",
-    "invalid",
-    "is",
-    "it",
-    "items",
-    "its",
-    "itself",
-    "json",
-    "key",
-    "label",
-    "later",
-    "least",
-    "length",
-    "letters",
-    "limit",
-    "line",
-    "locked",
-    "long",
-    "longer",
-    "lowercase",
-    "made",
-    "make",
-    "many",
-    "maximum",
-    "may",
-    "merged",
-    "minimum",
-    "missing",
-    "more",
-    "must",
-    "name",
-    "names",
-    "no",
-    "non",
-    "not",
-    "null",
-    "number",
-    "numbers",
-    "numeric",
-    "object",
-    "objectid",
-    "objects",
-    "of",
-    "on",
-    "one",
-    "only",
-    "option",
-    "options",
-    "or",
-    "other",
-    "out",
-    "owner",
-    "permission",
-    "permissions",
-    "pipeline",
-    "please",
-    "portal",
-    "problem",
-    "properties",
-    "property",
-    "provide",
-    "provided",
-    "rate",
-    "reached",
-    "read",
-    "record",
-    "records",
-    "reduce",
-    "required",
-    "requires",
-    "request",
-    "requests",
-    "resource",
-    "rolling",
-    "rule",
-    "same",
-    "scope",
-    "scopes",
-    "secondly",
-    "server",
-    "set",
-    "should",
-    "size",
-    "some",
-    "something",
-    "stage",
-    "string",
-    "supported",
-    "supports",
-    "temporarily",
-    "than",
-    "that",
-    "the",
-    "there",
-    "they",
-    "this",
-    "ticket",
-    "time",
-    "times",
-    "timestamp",
-    "to",
-    "token",
-    "too",
-    "try",
-    "type",
-    "types",
-    "unable",
-    "unavailable",
-    "unique",
-    "unknown",
-    "unsupported",
-    "up",
-    "update",
-    "updated",
-    "updating",
-    "upsert",
-    "used",
-    "user",
-    "using",
-    "valid",
-    "validation",
-    "value",
-    "values",
-    "was",
-    "were",
-    "when",
-    "while",
-    "with",
-    "within",
-    "would",
-    "write",
-    "wrong",
-    "you",
-    "your",
-];
+/// The words of HubSpot's sentences, in lower case.
+const WORDS: &str = "\
+    a about access account additional administrator again all allowed already an and any api app \
+    archived are as assigned associated association associations at attempt authentication batch be \
+    because been before being between body bool boolean bug but by calculated call calls can cannot \
+    characters check column companies company conditional conflict contact contacts contain contains \
+    could create created creating credentials custom daily data date datetime deal deals default \
+    defined definition deleted denied details did do does doesn't don't duplicate edit either email \
+    empty encountered enter enumeration error errors exceeded exist existing exists expected expired \
+    failed field fields find following for format found from get granted greater has hasn't have \
+    here id identifier ids if in input inputs integer internal invalid is it items its itself json \
+    key label later least length letters limit line locked long longer lowercase made make many \
+    maximum may merged minimum missing more must name names no non not null number numbers numeric \
+    object objectid objects of on one only option options or other out owner permission perform permissions \
+    pipeline please portal problem properties property provide provided rate reached read record \
+    records reduce request requests required requires resource rolling rule same scope scopes \
+    secondly server set should size some something stage string supported supports temporarily than \
+    that the there they this ticket time times timestamp to token too try type types unable \
+    unavailable unique unknown unsupported up update updated updating upsert used user using valid \
+    validation value values was were when while with within would write wrong you your";
 
 /// One entry of the JSON that HubSpot puts into the message of a refused set of properties.
 #[derive(Debug, Default, Deserialize)]
@@ -318,7 +84,10 @@ fn push(shown: &mut String, word: &str, end: Option<char>) {
 
 fn is_word(core: &str) -> bool {
     let lower = core.to_ascii_lowercase();
-    !lower.is_empty() && lower.split('-').all(|part| WORDS.contains(&part))
+    !lower.is_empty()
+        && lower
+            .split(['-', '/'])
+            .all(|part| WORDS.split(' ').any(|word| word == part))
 }
 
 fn property_errors(text: &str) -> String {
@@ -378,15 +147,15 @@ pub(super) fn is_correlation_id(text: &str) -> bool {
     (8..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
 }
 
-/// The record that a message says stands in the way: `Existing ID: 1`, `… 1 already has that value`.
+/// The record that a message ends by naming as the one in the way: `… already exists. Existing ID: 1`,
+/// `… 1 already has that value.` Elsewhere in a message the words may be a value's.
 pub(super) fn existing_id(text: &str) -> Option<String> {
-    let digits = |text: &str| -> String { text.chars().take_while(char::is_ascii_digit).collect() };
-    if let Some((_, after)) = text.split_once("Existing ID:") {
-        return Some(digits(after.trim_start())).filter(|id| !id.is_empty());
-    }
-    let (before, _) = text.split_once(" already has that value")?;
-    let id = before.rsplit(' ').next()?;
-    (!id.is_empty() && id.chars().all(|c| c.is_ascii_digit())).then(|| id.to_owned())
+    let text = text.trim_end().trim_end_matches('.');
+    let id = match text.strip_suffix(" already has that value") {
+        Some(before) => before.rsplit(' ').next()?,
+        None => text.rsplit_once("already exists. Existing ID:")?.1.trim_start(),
+    };
+    (is_id(id) && id.chars().all(|c| c.is_ascii_digit())).then(|| id.to_owned())
 }
 
 /// The properties that a message names where only a property can stand.
@@ -414,4 +183,132 @@ pub(super) fn named_properties(text: &str) -> Vec<String> {
     }
     names.retain(|name| is_name(name));
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values as rows have them; none may be found in anything shown.
+    const PLANTED: &[&str] = &[
+        "Ana",
+        "García",
+        "ana.garcia@clinic.example",
+        "+49 151 2345",
+        "4000",
+        "1990-02-03",
+        "booking:77af",
+        "194235157366",
+        "ORDER_991",
+        "Straße",
+        "pat-na1-0000",
+        "O'Neill",
+        "ABC",
+    ];
+
+    /// Messages as HubSpot writes them, with `§` where it puts a value.
+    const TEMPLATES: &[&str] = &[
+        "§ was not one of the allowed options: [label: \"A\"\nvalue: \"§\"\n]",
+        "Email address § is invalid",
+        "§ was not a valid long.",
+        "§ was not a valid number",
+        "Cannot set PropertyValueCoordinates{portalId=1, objectTypeId=ObjectTypeId{legacyObjectType=CONTACT}, propertyName=order_ref, value=§} on 194235157366. 194235510142 already has that value.",
+        "Duplicate IDs found in batch input: [§, §]. IDs must be unique",
+        "§ is not a valid ID",
+        "Object § cannot be associated to itself (§)",
+        "CONTACT=§ is not valid",
+        "Object not found.  objectId are usually numeric. §",
+        "Invalid input JSON on line 1, column 2: Unexpected character ('§')",
+        "Property values were not valid: [{\"isValid\":false,\"message\":\"§ was not a valid number.\",\"error\":\"INVALID_DOUBLE\",\"name\":\"price\",\"localizedErrorMessage\":\"§ was not a valid number.\",\"portalId\":1}]",
+        "Property values were not valid: [{\"message\":\"§",
+        "Something nobody has seen: <§> '§' \"§\" value=§;§,(§)",
+    ];
+
+    #[test]
+    fn no_value_survives_in_any_message_hubspot_writes() {
+        for template in TEMPLATES {
+            for planted in PLANTED {
+                let text = template.replace('§', planted);
+                let properties = named_properties(&text);
+                let shown = message(&text, &properties);
+                assert!(!shown.contains(planted), "{planted} in {shown}");
+                assert!(
+                    !properties.iter().any(|name| name == planted),
+                    "{planted} as a property"
+                );
+                for part in planted.split([' ', '@', ':']).filter(|part| part.len() > 3) {
+                    assert!(!shown.contains(part), "{part} in {shown}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_an_operator_needs_is_kept() {
+        let shown = |text: &str| message(text, &named_properties(text));
+        assert_eq!(
+            shown("Property \"missing\" does not exist"),
+            "Property missing does not exist"
+        );
+        assert_eq!(
+            shown("Unable to perform update/upsert by non-unique 0-3 property dealname"),
+            "Unable to perform update/upsert by non-unique … property dealname"
+        );
+        assert_eq!(
+            shown("\"hs_score\" is a calculated property; its value cannot be set."),
+            "hs_score is a calculated property; its value cannot be set."
+        );
+        assert_eq!(
+            shown("Contact already exists. Existing ID: 12345"),
+            "Contact already exists. Existing ID: …"
+        );
+        assert_eq!(
+            shown("Missing 'Edit Associations' permission."),
+            "Missing Edit Associations permission."
+        );
+        assert_eq!(
+            shown(
+                "This app hasn't been granted all required scopes to make this call. Read more about required scopes here: https://developers.hubspot.com/scopes."
+            ),
+            "This app hasn't been granted all required scopes to make this call. Read more about required scopes here: …"
+        );
+        assert_eq!(
+            shown(
+                "Property values were not valid: [{\"error\":\"INVALID_OPTION\",\"name\":\"dominant_hand\"}]"
+            ),
+            "Property values were not valid: dominant_hand (INVALID_OPTION)"
+        );
+        assert_eq!(
+            shown(
+                "Could not get some CONTACT objects, they may be deleted or not exist. Check that ids are valid."
+            ),
+            "Could not get some CONTACT objects, they may be deleted or not exist. Check that ids are valid."
+        );
+    }
+
+    #[test]
+    fn the_record_in_the_way_is_found_where_only_hubspot_can_name_it() {
+        let found = |text: &str| existing_id(text);
+        assert_eq!(
+            found("Contact already exists. Existing ID: 12345").as_deref(),
+            Some("12345")
+        );
+        assert_eq!(found(TEMPLATES[4]).as_deref(), Some("194235510142"));
+        assert_eq!(named_properties(TEMPLATES[4]), ["order_ref"]);
+        assert_eq!(found("Contact already exists"), None);
+        assert_eq!(
+            found("Contact already exists. Existing ID: 12 was not valid"),
+            None
+        );
+        assert_eq!(found("17 already has that value was not a valid number"), None);
+    }
+
+    #[test]
+    fn a_huge_message_stays_short() {
+        let text = format!(
+            "X was not one of the allowed options: [{}",
+            "label: \"value\" ".repeat(50_000)
+        );
+        assert!(message(&text, &[]).chars().count() <= MESSAGE_MAX);
+    }
 }

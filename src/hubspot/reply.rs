@@ -7,11 +7,10 @@
 //!
 //! The JSON reader's own complaints quote what they complain about, so they are never passed on.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::loose::{Fields, Raw, fields, flag, id_of, list, next_after, text, texts};
 use super::redact;
 use super::wire::{
     Account, Associated, AssociationPage, AssociationType, BatchReply, Done, FoundLink, PropertyInfo,
@@ -39,8 +38,6 @@ pub(super) struct ErrorBody {
     /// Whether the message speaks of a daily limit; where no policy is named.
     pub daily: bool,
 }
-
-type Raw<'a> = Option<&'a RawValue>;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -399,49 +396,116 @@ fn lists(body: &[u8]) -> Result<(Vec<&RawValue>, Vec<&RawValue>), Unreadable> {
     }
 }
 
-type Fields<'a> = BTreeMap<String, &'a RawValue>;
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
 
-fn fields(raw: Raw<'_>) -> Fields<'_> {
-    raw.and_then(|raw| serde_json::from_str(raw.get()).ok())
-        .unwrap_or_default()
-}
+    use super::*;
 
-fn list(raw: Raw<'_>) -> Option<Vec<&RawValue>> {
-    serde_json::from_str(raw?.get()).ok()
-}
-
-fn next_after(paging: Raw<'_>) -> Option<String> {
-    let paging = fields(paging);
-    let next = fields(paging.get("next").copied());
-    text(next.get("after").copied())
-}
-
-fn id_of(raw: Raw<'_>) -> Option<String> {
-    text(fields(raw).get("id").copied())
-}
-
-/// A string, or a number or bool as its text.
-fn text(raw: Raw<'_>) -> Option<String> {
-    let json = raw?.get();
-    match json.as_bytes().first()? {
-        b'"' => serde_json::from_str(json).ok(),
-        b'[' | b'{' | b'n' => None,
-        _ => Some(json.to_owned()),
+    fn read_everything(body: &[u8]) {
+        let _ = batch(body, &["email"]);
+        let _ = one(body, &["email"]);
+        let _ = associated(body, &[("1", "2")]);
+        let _ = association_page(body);
+        let _ = labels(body);
+        let _ = properties(body);
+        let _ = account(body);
+        let _ = error_body(body);
     }
-}
 
-/// A string, or each string of an array.
-fn texts(raw: Raw<'_>) -> Vec<String> {
-    match list(raw) {
-        Some(items) => items.into_iter().filter_map(|item| text(Some(item))).collect(),
-        None => text(raw).into_iter().collect(),
+    /// A reply as HubSpot sends it, with everything in it that is read.
+    const WHOLE: &str = r#"{"status":"COMPLETE","portalId":7,"timeZone":"US/Eastern","utcOffsetMilliseconds":-1,
+        "id":"1","message":"Contact already exists. Existing ID: 9","correlationId":"aaaaaaaa-0","policyName":"DAILY",
+        "results":[{"id":"1","new":true,"objectWriteTraceId":"t","properties":{"email":"a@b.example","x":null},
+            "from":{"id":1},"to":[{"toObjectId":2,"associationTypes":[{"category":"C","typeId":3,"label":null}]}],
+            "paging":{"next":{"after":"5"}},"name":"email","type":"string","hasUniqueValue":false,"category":"C",
+            "typeId":4,"modificationMetadata":{"readOnlyValue":true}}],
+        "errors":[{"category":"CONFLICT","subCategory":{"a":1},"message":"Property values were not valid: [{\"name\":\"x\"}]",
+            "context":{"objectWriteTraceId":["t"],"ids":"1","existingId":[9]},"errors":[{"code":"A_B","context":{}}]}]}"#;
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let names = prop::sample::select(vec![
+            "results",
+            "errors",
+            "id",
+            "properties",
+            "context",
+            "message",
+            "from",
+            "to",
+            "paging",
+            "category",
+        ]);
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            ".{0,12}".prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 40, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Into::into),
+                prop::collection::btree_map(names.clone().prop_map(str::to_owned), inner, 0..6)
+                    .prop_map(|fields| serde_json::Value::Object(fields.into_iter().collect())),
+            ]
+        })
     }
-}
 
-fn flag(raw: Raw<'_>) -> Option<bool> {
-    match text(raw)?.as_str() {
-        "true" => Some(true),
-        "false" => Some(false),
-        _ => None,
+    proptest! {
+        #[test]
+        fn no_bytes_panic(body in prop::collection::vec(any::<u8>(), 0..300)) {
+            read_everything(&body);
+        }
+
+        #[test]
+        fn no_json_panics_whatever_stands_where(value in json()) {
+            read_everything(value.to_string().as_bytes());
+        }
+
+        #[test]
+        fn no_truncated_or_damaged_reply_panics(cut in 0..WHOLE.len(), at in 0..WHOLE.len(), byte in any::<u8>()) {
+            read_everything(&WHOLE.as_bytes()[..cut]);
+            let mut damaged = WHOLE.as_bytes().to_vec();
+            damaged[at] = byte;
+            read_everything(&damaged);
+        }
+    }
+
+    #[test]
+    fn a_truncated_reply_is_no_reply() {
+        for cut in 0..WHOLE.len() {
+            assert!(batch(&WHOLE.as_bytes()[..cut], &[]).is_err());
+        }
+        assert_eq!(
+            batch(WHOLE.as_bytes(), &["email", "x", "y"]).unwrap().results[0]
+                .properties
+                .len(),
+            2
+        );
+    }
+
+    #[test]
+    fn ids_and_contexts_are_read_in_every_type_that_was_seen() {
+        let reply = batch(WHOLE.as_bytes(), &[]).unwrap();
+        let error = &reply.errors[0];
+        assert_eq!(error.traces, ["t"]);
+        assert_eq!(error.ids, ["1"]);
+        assert_eq!(error.existing_id.as_deref(), Some("9"));
+        assert_eq!(error.properties, ["x"]);
+        let numbers = batch(
+            br#"{"results":[{"id":17,"objectWriteTraceId":5,"new":"true"}]}"#,
+            &[],
+        )
+        .unwrap();
+        assert_eq!(numbers.results[0].id, "17");
+        assert_eq!(numbers.results[0].trace.as_deref(), Some("5"));
+        assert_eq!(numbers.results[0].new, Some(true));
+    }
+
+    #[test]
+    fn a_record_without_an_id_that_can_be_one_is_not_done() {
+        let body = br#"{"results":[{"id":""},{"id":null},{"id":"a b"},{},[],{"id":{}},{"id":"1"}]}"#;
+        let reply = batch(body, &[]).unwrap();
+        assert_eq!(reply.results.len(), 1);
     }
 }
