@@ -78,6 +78,7 @@ pub struct Cluster {
     guard: Guard,
     directory: PathBuf,
     owner: Option<Owner>,
+    port: String,
     pid: Option<u32>,
 }
 
@@ -117,6 +118,7 @@ impl Cluster {
             guard,
             directory,
             owner,
+            port: String::new(),
             pid: None,
         };
         cluster.order("initdb")?;
@@ -137,7 +139,11 @@ impl Cluster {
 
     /// The address of a database in this cluster for a role (no password is wanted).
     pub fn url_as(&self, role: &str, database: &str) -> String {
-        format!("postgres://{role}@/{database}?host={}", self.directory.display())
+        format!(
+            "postgres://{role}@/{database}?host={}&port={}",
+            self.directory.display(),
+            self.port
+        )
     }
 
     /// The directory that holds everything of this cluster, and the socket; the data directory is `data` in it.
@@ -150,7 +156,7 @@ impl Cluster {
         self.pid
     }
 
-    /// Adds a line to `postgresql.conf`; a restart makes it count.
+    /// Adds a line to `postgresql.conf`; a restart makes it count. The port is a part of the socket's name.
     ///
     /// # Errors
     /// [`ClusterError::Io`] if the file cannot be written.
@@ -161,7 +167,11 @@ impl Cluster {
             .open(self.directory.join("data/postgresql.conf"))
             .map_err(|source| ClusterError::Io { doing, source })?;
         writeln!(file, "{name} = '{}'", value.replace('\'', "''"))
-            .map_err(|source| ClusterError::Io { doing, source })
+            .map_err(|source| ClusterError::Io { doing, source })?;
+        if name == "port" {
+            value.clone_into(&mut self.port);
+        }
+        Ok(())
     }
 
     /// Puts a file that only the server's user may read (a key, a certificate) into the directory.

@@ -205,20 +205,24 @@ impl Control {
         let doing = "looking for a pooler between us and the database";
         let failed = |error| Error::from_client(doing, error);
         let before = self.value(PID).await?;
-        let compare = async {
+        let keeps_its_backend = async {
             let (other, wire) = connect::open(address, "probe").await?;
             // It ends when `other` is dropped.
             tokio::spawn(wire);
             other.batch_execute("BEGIN").await.map_err(failed)?;
-            let theirs = other.simple_query(PID).await.map_err(failed)?;
-            let ours = self.client.simple_query(PID).await.map_err(failed)?;
+            let theirs = first_value(other.simple_query(PID).await.map_err(failed)?);
+            // Asking further would wait for ever if the pooler has one backend only.
+            if before == theirs {
+                return Ok(false);
+            }
+            let ours = first_value(self.client.simple_query(PID).await.map_err(failed)?);
             other.batch_execute("ROLLBACK").await.map_err(failed)?;
-            Ok((first_value(theirs), first_value(ours)))
+            Ok(before == ours)
         };
-        let (theirs, ours) = tokio::time::timeout(STATEMENT_TIMEOUT, compare)
+        if tokio::time::timeout(STATEMENT_TIMEOUT, keeps_its_backend)
             .await
-            .unwrap_or_else(|late| Err(late_error(doing, late)))?;
-        if before == ours && before != theirs {
+            .unwrap_or_else(|late| Err(late_error(doing, late)))?
+        {
             return Ok(());
         }
         Err(Error::new(

@@ -35,7 +35,7 @@ pub struct Server {
 pub struct Database {
     /// Its name.
     pub name: String,
-    directory: PathBuf,
+    url: String,
 }
 
 /// A PostgreSQL on this machine.
@@ -99,10 +99,8 @@ impl Server {
             .batch_execute(&format!("CREATE DATABASE \"{name}\" OWNER app_owner"))
             .await
             .unwrap();
-        Database {
-            name,
-            directory: self.cluster.directory().to_owned(),
-        }
+        let url = self.cluster.url_as("ROLE", &name);
+        Database { name, url }
     }
 
     /// A new database with the application's tables, row level security and rights.
@@ -133,11 +131,7 @@ impl Database {
 
     /// Its address for a role.
     pub fn url_as(&self, role: &str) -> String {
-        format!(
-            "postgres://{role}@/{}?host={}",
-            self.name,
-            self.directory.display()
-        )
+        self.url.replacen("ROLE", role, 1)
     }
 
     /// Its address for a role, read.
