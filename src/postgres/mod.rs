@@ -2,12 +2,15 @@
 
 pub mod address;
 pub mod catalog;
+pub mod changes;
 pub mod connect;
 pub mod control;
 pub mod convert;
 pub mod error;
 pub mod inspection;
+mod pipeline;
 pub mod quote;
+pub mod receipt;
 pub mod rows;
 mod select;
 mod tls;

@@ -103,13 +103,7 @@ impl<'a> Select<'a> {
 
     /// The type of the key column as it is read: `uuid`, `int4`, …, `text` for every text type.
     pub fn key_type(&self) -> &'static str {
-        match self.key_base {
-            "uuid" => "uuid",
-            "int2" => "int2",
-            "int4" => "int4",
-            "int8" => "int8",
-            _ => "text",
-        }
+        key_type(self.key_base)
     }
 
     /// The statement that reads `rows`.
@@ -449,7 +443,18 @@ fn sent_text(value: &Value<'_>, sent: Sent) -> String {
     }
 }
 
-fn typed_array(parameter: &str, key_type: &str) -> String {
+/// The type in which keys are compared, by the key column's base type.
+pub(super) fn key_type(base: &str) -> &'static str {
+    match base {
+        "uuid" => "uuid",
+        "int2" => "int2",
+        "int4" => "int4",
+        "int8" => "int8",
+        _ => "text",
+    }
+}
+
+pub(super) fn typed_array(parameter: &str, key_type: &str) -> String {
     if key_type == "text" {
         format!("{parameter}::text[]")
     } else {
@@ -467,7 +472,7 @@ fn same_family(a: &str, b: &str) -> bool {
     family(a) == family(b)
 }
 
-fn comparable(theirs: Option<&Column>, own: Option<&Column>) -> bool {
+pub(super) fn comparable(theirs: Option<&Column>, own: Option<&Column>) -> bool {
     match (theirs, own) {
         (Some(theirs), Some(own)) => same_family(&theirs.base, &own.base) && theirs.has_equality,
         _ => true,
