@@ -1,8 +1,138 @@
 //! The command line: one file a verb.
+//!
+//! A verb prints its result on stdout and everything else on stderr. What goes wrong is printed with its whole chain
+//! of causes and what to do about it, and decides the exit code (sysexits, [`crate::daemon::exit`]).
 
+mod client;
 pub mod cluster;
+mod failure;
+mod failures;
+mod health;
+mod logs;
+mod paint;
+mod run;
+mod status;
+mod sweep;
 
-/// Runs the program with the process's arguments and answers its exit code (sysexits).
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::from(64)
+use crate::config::Problem;
+use crate::daemon::exit;
+use clap::{Parser, Subcommand};
+use failure::Failure;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Threads that blocking calls (name resolution, files) may take; the unit limits the process's tasks.
+const BLOCKING_THREADS_MAX: usize = 16;
+
+#[derive(Debug, Parser)]
+#[command(name = "hubsyncd", version, about, max_term_width = 100)]
+struct Arguments {
+    /// The configuration file [default: /etc/hubsyncd/hubsyncd.toml if it exists]
+    #[arg(
+        long,
+        global = true,
+        env = "HUBSYNCD_CONFIG",
+        value_name = "PATH",
+        hide_env_values = true
+    )]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the daemon
+    Run(run::Arguments),
+    /// Ask the running daemon for a sweep and show its progress
+    Sweep(sweep::Arguments),
+    /// Backlog, last sweep, failures, limits
+    Status(status::Arguments),
+    /// Exit 0 if healthy and 1 if not, with one line why
+    Health,
+    /// List refused records with HubSpot's reason, or try them again
+    Failures(failures::Arguments),
+}
+
+/// Where a verb finds its settings.
+struct Surroundings {
+    config: Option<PathBuf>,
+}
+
+impl Surroundings {
+    fn config_path(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+}
+
+/// Reads a variable of the process's environment; one that is not Unicode counts as absent.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Runs the program with the process's arguments and answers its exit code.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(refusal) => {
+            let wrong = refusal.use_stderr();
+            // Help and version are an answer; there is nobody to tell if it cannot be printed.
+            let _ = refusal.print();
+            return ExitCode::from(if wrong { exit::USAGE } else { exit::OK });
+        }
+    };
+    let surroundings = Surroundings {
+        config: arguments.config.filter(|path| !path.as_os_str().is_empty()),
+    };
+    let ended = match arguments.verb {
+        Verb::Run(arguments) => {
+            threads().and_then(|threads| threads.block_on(run::run(&surroundings, arguments)))
+        }
+        Verb::Sweep(arguments) => alone(sweep::run(&surroundings, arguments)),
+        Verb::Status(arguments) => alone(status::run(&surroundings, arguments)),
+        Verb::Health => alone(health::run(&surroundings)),
+        Verb::Failures(arguments) => alone(failures::run(&surroundings, arguments)),
+    };
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// A runtime for work on all cores.
+fn threads() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .build()
+        .map_err(|error| {
+            Failure::new(
+                exit::UNAVAILABLE,
+                anyhow::Error::new(error).context("starting threads"),
+            )
+        })
+}
+
+/// Runs a verb that only asks the daemon.
+fn alone(verb: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(exit::UNAVAILABLE, anyhow::Error::new(error).context("starting")))?
+        .block_on(verb)
+}
+
+/// What is wrong with the configuration, all of it.
+fn refuse_configuration(problems: &[Problem]) -> Failure {
+    let lines: Vec<String> = problems.iter().map(|problem| format!("\n  {problem}")).collect();
+    let count = match problems.len() {
+        1 => "a problem".to_owned(),
+        many => format!("{many} problems"),
+    };
+    let words = format!("the configuration has {count}:{}", lines.concat());
+    Failure::new(exit::CONFIGURATION, anyhow::anyhow!(words))
 }

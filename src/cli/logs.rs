@@ -1,0 +1,46 @@
+//! Where the log goes: to people on a terminal, to the journal under systemd, as JSON otherwise.
+
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Starts the log. `RUST_LOG` chooses what is in it; without it, everything from `info`.
+pub(super) fn start() {
+    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
+    let filter = EnvFilter::builder().parse_lossy(if wanted.is_empty() { "info" } else { &wanted });
+    let log = tracing_subscriber::registry().with(filter);
+    let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let people = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_target(false);
+    // The log can be started once; a second start, by a test in this process, changes nothing.
+    let _ = if std::io::stderr().is_terminal() {
+        log.with(people.with_ansi(colour)).try_init()
+    } else if is_journal()
+        && let Ok(journal) = tracing_journald::layer()
+    {
+        log.with(journal).try_init()
+    } else {
+        let json = tracing_subscriber::fmt::layer().json().flatten_event(true);
+        log.with(json.with_writer(std::io::stderr)).try_init()
+    };
+}
+
+/// Whether stderr is the journal's stream: systemd names its device and inode, and only a match counts, since the
+/// variable is inherited by children whose stderr is something else.
+fn is_journal() -> bool {
+    let named = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let Some((device, inode)) = named.split_once(':') else {
+        return false;
+    };
+    let stderr = std::io::stderr()
+        .as_fd()
+        .try_clone_to_owned()
+        .map(std::fs::File::from);
+    stderr
+        .and_then(|file| file.metadata())
+        .is_ok_and(|file| device.parse() == Ok(file.dev()) && inode.parse() == Ok(file.ino()))
+}

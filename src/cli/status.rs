@@ -1,0 +1,180 @@
+//! `hubsyncd status`: backlog, last sweep, failures, limits.
+
+use super::Surroundings;
+use super::client::{Daemon, SOON};
+use super::failure::{Failure, print};
+use super::paint::{Colour, paint, table};
+use crate::daemon::exit;
+use hyper::Method;
+use serde_json::Value;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+/// How often `--watch` looks.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Print again every second until interrupted
+    #[arg(long)]
+    watch: bool,
+}
+
+/// Prints the status, once or until interrupted.
+pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Result<u8, Failure> {
+    let daemon = Daemon::find(surroundings)?;
+    loop {
+        let answer = daemon.ask(Method::GET, "/status", Some(SOON)).await?.accepted()?;
+        let text = if arguments.json {
+            answer.text + "\n"
+        } else {
+            shown(&answer.json()?)
+        };
+        if arguments.watch && std::io::stdout().is_terminal() {
+            print(&format!("\x1b[H\x1b[2J{text}"))?;
+        } else {
+            print(&text)?;
+        }
+        if !arguments.watch {
+            return Ok(exit::OK);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(WATCH_EVERY) => {}
+            _ = tokio::signal::ctrl_c() => return Ok(exit::OK),
+        }
+    }
+}
+
+/// The status as lines.
+fn shown(status: &Value) -> String {
+    let lease = match (status["lease"].as_str(), status["holder"].as_str()) {
+        (Some("held"), _) => "this daemon pushes".to_owned(),
+        (_, Some(holder)) => format!("standing by; {holder} pushes"),
+        _ => "standing by".to_owned(),
+    };
+    let oldest = status["oldest_pending_seconds"].as_f64();
+    let oldest = oldest.map_or_else(String::new, |age| format!(", the oldest for {age:.1} s"));
+    let mut lines = vec![
+        format!(
+            "hubsyncd    {} up {}",
+            word(&status["version"]),
+            duration(&status["uptime_seconds"])
+        ),
+        format!("lease       {lease}"),
+        format!("listener    {}", word(&status["listener"])),
+        format!("pending     {}{oldest}", number(&status["pending"])),
+        format!("failures    {}", failures(&status["failures"])),
+        format!("HubSpot     {}", limits(&status["limits"])),
+    ];
+    for (condition, words) in status["conditions"].as_object().into_iter().flatten() {
+        lines.push(paint(&format!("{condition:<11} {}", word(words)), Colour::Bad));
+    }
+    if let Some(running) = status["sweep"].as_object() {
+        lines.push(format!(
+            "sweeping    since {}: {}",
+            word(&running["started_at"]),
+            summary(&running["summary"])
+        ));
+    }
+    let last = &status["last_sweep"];
+    if last.is_object() {
+        let ended = word(&last["finished_at"]);
+        let outcome = word(&last["outcome"]);
+        lines.push(format!(
+            "last sweep  {outcome} {ended}: {}",
+            summary(&last["summary"])
+        ));
+    } else {
+        lines.push("last sweep  none yet".to_owned());
+    }
+    lines.push(format!("next sweep  {}", word(&status["next_sweep_at"])));
+    lines.join("\n") + "\n\n" + &objects(&status["objects"])
+}
+
+fn objects(objects: &Value) -> String {
+    let rows: Vec<Vec<String>> = objects
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, object)| {
+            vec![
+                name.clone(),
+                number(&object["pending"]),
+                number(&object["failures"]),
+                number(&object["rows"]),
+                number(&object["awaiting_hubspot_id"]),
+                word(&object["last_sync_at"]),
+                word(&object["paused"]),
+            ]
+        })
+        .collect();
+    let heads = [
+        "OBJECT",
+        "PENDING",
+        "FAILURES",
+        "ROWS",
+        "AWAITING ID",
+        "LAST SYNC",
+        "PAUSED",
+    ];
+    table(&heads, &rows)
+}
+
+/// `contacts 3 created, 40 updated; bookings 1 failed`, nothing of what is zero.
+pub(super) fn summary(summary: &Value) -> String {
+    let mut parts = Vec::new();
+    for (object, counts) in summary.as_object().into_iter().flatten() {
+        let counted: Vec<String> = ["created", "updated", "failed"]
+            .iter()
+            .filter(|name| counts[**name].as_u64().is_some_and(|count| count > 0))
+            .map(|name| format!("{} {name}", number(&counts[*name])))
+            .collect();
+        if !counted.is_empty() {
+            parts.push(format!("{object} {}", counted.join(", ")));
+        }
+    }
+    if parts.is_empty() {
+        "nothing to do".to_owned()
+    } else {
+        parts.join("; ")
+    }
+}
+
+fn failures(value: &Value) -> String {
+    match value.as_u64() {
+        Some(0) | None => paint(&number(value), Colour::Good),
+        Some(_) => paint(
+            &format!("{} (see: hubsyncd failures)", number(value)),
+            Colour::Doubtful,
+        ),
+    }
+}
+
+fn limits(limits: &Value) -> String {
+    let window = match (limits["window_remaining"].as_u64(), limits["window_max"].as_u64()) {
+        (Some(remaining), Some(max)) => format!("{remaining} of {max} requests left in the window"),
+        _ => "not asked yet".to_owned(),
+    };
+    match limits["daily_remaining"].as_u64() {
+        Some(daily) => format!("{window}, {daily} today"),
+        None => window,
+    }
+}
+
+fn duration(seconds: &Value) -> String {
+    let seconds = Duration::from_secs(seconds.as_u64().unwrap_or_default());
+    humantime::format_duration(seconds).to_string()
+}
+
+fn number(value: &Value) -> String {
+    value
+        .as_u64()
+        .map_or_else(|| "-".to_owned(), |number| number.to_string())
+}
+
+fn word(value: &Value) -> String {
+    value.as_str().unwrap_or("-").to_owned()
+}

@@ -1,0 +1,127 @@
+//! `hubsyncd sweep`: asks the running daemon for a sweep and shows how it goes.
+
+use super::Surroundings;
+use super::client::{Daemon, SOON};
+use super::failure::{Failure, print};
+use super::status::summary;
+use crate::daemon::exit;
+use hyper::Method;
+use serde_json::Value;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// How often progress is looked at, and how often it is printed where there is no terminal.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const PRINT_EVERY: Duration = Duration::from_secs(10);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Only ask for it
+    #[arg(long)]
+    no_wait: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Asks for a sweep. Answers 0 if it was complete, 1 if records were refused, 75 if it ended early.
+pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Result<u8, Failure> {
+    let daemon = Daemon::find(surroundings)?;
+    if arguments.no_wait {
+        let answer = daemon.ask(Method::POST, "/sweep", Some(SOON)).await?.accepted()?;
+        let ticket = answer.json()?;
+        let said = match (arguments.json, ticket["state"].as_str()) {
+            (true, _) => answer.text,
+            (false, Some("queued")) => "a sweep will follow the one that runs".to_owned(),
+            (false, _) => "a sweep is started".to_owned(),
+        };
+        print(&format!("{said}\n"))?;
+        return Ok(exit::OK);
+    }
+    let swept = daemon.ask(Method::POST, "/sweep?wait=true", None);
+    let mut swept = std::pin::pin!(swept);
+    let mut progress = Progress::new(!arguments.json);
+    let answer = loop {
+        tokio::select! {
+            answer = &mut swept => break answer?.accepted()?,
+            () = tokio::time::sleep(LOOK_EVERY) => progress.look(&daemon).await,
+        }
+    };
+    progress.clear();
+    let run = answer.json()?;
+    print(&if arguments.json {
+        answer.text + "\n"
+    } else {
+        told(&run)
+    })?;
+    Ok(code(&run))
+}
+
+fn told(run: &Value) -> String {
+    let outcome = run["outcome"].as_str().unwrap_or("incomplete");
+    let error = run["error"]
+        .as_str()
+        .map_or_else(String::new, |error| format!(" ({error})"));
+    format!("{outcome}{error}: {}\n", summary(&run["summary"]))
+}
+
+fn code(run: &Value) -> u8 {
+    let refused = run["summary"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .any(|(_, counts)| counts["failed"].as_u64().is_some_and(|failed| failed > 0));
+    match run["outcome"].as_str() {
+        Some("complete") if refused => exit::NO,
+        Some("complete") => exit::OK,
+        _ => exit::TRY_AGAIN,
+    }
+}
+
+/// What is shown meanwhile: one line that changes on a terminal, a line now and then otherwise.
+struct Progress {
+    shown: bool,
+    terminal: bool,
+    printed: Instant,
+}
+
+impl Progress {
+    fn new(shown: bool) -> Progress {
+        Progress {
+            shown,
+            terminal: std::io::stderr().is_terminal(),
+            printed: Instant::now(),
+        }
+    }
+
+    /// A daemon that does not answer now will say so when the sweep's own answer fails.
+    async fn look(&mut self, daemon: &Daemon) {
+        if !self.shown || (!self.terminal && self.printed.elapsed() < PRINT_EVERY) {
+            return;
+        }
+        let Ok(answer) = daemon.ask(Method::GET, "/status", Some(SOON)).await else {
+            return;
+        };
+        let Ok(status) = answer.json() else { return };
+        if status["sweep"].is_object() {
+            self.printed = Instant::now();
+            let line = format!("sweeping: {}", summary(&status["sweep"]["summary"]));
+            self.write(&if self.terminal {
+                format!("\r\x1b[K{line}")
+            } else {
+                line + "\n"
+            });
+        }
+    }
+
+    fn clear(&self) {
+        if self.shown && self.terminal {
+            self.write("\r\x1b[K");
+        }
+    }
+
+    fn write(&self, text: &str) {
+        // Progress that nobody can see is no failure.
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+}
