@@ -1,6 +1,6 @@
 //! Tests: conversions. Every form of every type of column, read from a real Postgres in one row of a wide table.
 
-use crate::support::postgres::Database;
+use crate::support::postgres::{Database, Server};
 use crate::support::reading::{MEMORY, mapping_of, object, property};
 use hubsyncd::mapping::{Kind, Null, On, Property};
 use hubsyncd::postgres::catalog::inspect;
@@ -62,9 +62,15 @@ fn in_zone(
     }
 }
 
-/// Puts every case in a column of one table with one row, reads the row, and compares.
+/// Checks the cases on every PostgreSQL at hand.
 async fn check(hint: &str, cases: &[Case]) {
-    let database = Database::new(hint).await;
+    for server in Server::every_version().await {
+        check_in(server.database(hint).await, cases).await;
+    }
+}
+
+/// Puts every case in a column of one table with one row, reads the row, and compares.
+async fn check_in(database: Database, cases: &[Case]) {
     let session = database.session_as("app_owner").await;
     let columns = cases
         .iter()

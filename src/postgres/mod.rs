@@ -1,6 +1,7 @@
 //! The left wall: it alone speaks to Postgres.
 
 pub mod address;
+mod beside;
 pub mod catalog;
 pub mod changes;
 pub mod connect;

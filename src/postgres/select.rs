@@ -1,15 +1,15 @@
 //! The SQL that reads records: one statement a batch, generated from the mapping.
 //!
 //! A statement has a core, the CTE `p`, which is the rows by key or a page of them with every value converted
-//! once ([`super::convert`]); around it stand our own memory (`hubsyncd.intent`, `failure`, `link`), the
-//! application's audit log and the tables that links look into, joined as sets so that the planner may choose.
+//! once ([`super::convert`]); around it stand our own memory, the application's audit log and the tables that links
+//! look into ([`super::beside`]), joined as sets so that the planner may choose.
 //! In the core only the mapped table (or view) is in scope, so that the mapping's condition may name its columns
 //! bare. Casts stand on parameters, never on the key column, so that the key's index serves.
 
 use super::catalog::{Column, Shape};
 use super::convert::{Converted, convert};
 use super::quote;
-use crate::mapping::{Link, Mapping, Null, Object, On, Property};
+use crate::mapping::{Mapping, Null, Object, On, Property};
 use crate::sync::change::ObjectIndex;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -53,10 +53,10 @@ struct Value<'a> {
 
 /// Everything that the statements of one object are made of.
 pub(super) struct Select<'a> {
-    mapping: &'a Mapping,
-    object: &'a Object,
-    shapes: &'a [Shape],
-    shape: Option<&'a Shape>,
+    pub(super) mapping: &'a Mapping,
+    pub(super) object: &'a Object,
+    pub(super) shapes: &'a [Shape],
+    pub(super) shape: Option<&'a Shape>,
     key_base: &'a str,
     values: Vec<Value<'a>>,
 }
@@ -127,8 +127,7 @@ impl<'a> Select<'a> {
              r.failed, r.problems\nFROM (VALUES (1)) AS one LEFT JOIN (\n  SELECT p.k, p.key, p.hubspot_id, \
              i.hubspot_id AS intent_id,\n  {} AS properties,\n  {} AS update_properties,\n  {} AS match_value,\n  \
              {} AS targets,\n  {} AS entries,\n  p.update_only_set, f.key IS NOT NULL AS failed,\n  {} AS problems,\n  \
-             {}\n  FROM p\n  LEFT JOIN hubsyncd.intent i ON i.object = {object} AND i.key = p.key AND i.hubspot_id IS NOT \
-             NULL\n  LEFT JOIN hubsyncd.failure f ON f.object = {object} AND f.key = p.key{joins}\n) AS r ON true \
+             {}\n  FROM p\n  LEFT JOIN hubsyncd.intent i ON i.object = {object} AND i.key = p.key\n  LEFT JOIN hubsyncd.failure f ON f.object = {object} AND f.key = p.key{joins}\n) AS r ON true \
              ORDER BY r.k",
             self.properties(full),
             self.json(Sent::Update),
@@ -329,80 +328,6 @@ impl<'a> Select<'a> {
         let targets: Vec<String> = targets.collect();
         format!("ARRAY[{}]::text[]", targets.join(", "))
     }
-
-    /// The link memory of the rows.
-    fn remembered(&self, sql: &mut String, joins: &mut String) {
-        if self.object.links.is_empty() {
-            return;
-        }
-        let _ = write!(
-            sql,
-            ",\nm AS (SELECT l.key, array_agg(l.link ORDER BY l.link, l.to_id) AS names, array_agg(l.to_id ORDER BY \
-             l.link, l.to_id) AS ids FROM p JOIN hubsyncd.link l ON l.object = {} AND l.key = p.key AND l.state = 'made' \
-             GROUP BY l.key)",
-            quote::literal(&self.object.name)
-        );
-        joins.push_str("\n  LEFT JOIN m ON m.key = p.key");
-    }
-
-    /// The unmarked audit entries of the rows.
-    fn entries(&self, sql: &mut String, joins: &mut String) {
-        let Some(audit) = &self.mapping.audit else {
-            return;
-        };
-        let record_id = self
-            .shape
-            .and_then(|shape| shape.audit_record_id.as_deref())
-            .unwrap_or("text");
-        let _ = write!(
-            sql,
-            ",\ne AS (SELECT p.key, array_agg(a.id::bigint ORDER BY a.id) AS ids FROM p JOIN {} a ON {} AND a.table_name \
-             IN ({}, {}) AND a.synced_to_hubspot_at IS NULL GROUP BY p.key)",
-            quote::table(audit),
-            entry_names_row(record_id, self.key_type()),
-            quote::literal(&self.object.table.name),
-            quote::literal(&self.object.table.to_string()),
-        );
-        joins.push_str("\n  LEFT JOIN e ON e.key = p.key");
-    }
-
-    /// The one id that a link's lookup finds for each row, if it is one.
-    fn lookup(&self, index: usize, link: &Link, sql: &mut String, joins: &mut String) {
-        let target = self.mapping.position(&link.to);
-        let (Some(target), false) = (target, link.lookup.is_empty()) else {
-            return;
-        };
-        let shape = self.shapes.iter().find(|shape| shape.object == target);
-        let to = &self.mapping.objects[target];
-        let id = filled(&format!("o.{}", quote::identifier(&to.hubspot_id)));
-        let equal = link.lookup.iter().enumerate().map(|(position, (theirs, own))| {
-            let their_column = shape.and_then(|shape| shape.table_columns.get(theirs));
-            let own_column = self.shape.and_then(|shape| shape.read_columns.get(own));
-            let cast = if comparable(their_column, own_column) {
-                ""
-            } else {
-                "::text"
-            };
-            format!(
-                "o.{}{cast} = p.l{index}_{position}{cast}",
-                quote::identifier(theirs)
-            )
-        });
-        let equal: Vec<String> = equal.collect();
-        let missing = if link.column.is_some() {
-            format!(" WHERE p.t{index} IS NULL")
-        } else {
-            String::new()
-        };
-        let _ = write!(
-            sql,
-            ",\nk{index} AS (SELECT p.key, CASE WHEN count(DISTINCT {id}) = 1 THEN min({id}) END AS id FROM p JOIN {} o ON \
-             {}{missing} GROUP BY p.key)",
-            quote::table(&to.table),
-            equal.join(" AND "),
-        );
-        let _ = write!(joins, "\n  LEFT JOIN k{index} ON k{index}.key = p.key");
-    }
 }
 
 /// The statement that says who holds HubSpot ids: `$1 text[]`.
@@ -429,7 +354,7 @@ fn cell(column: &str) -> String {
 }
 
 /// A link's id without the spaces around it; blank is null.
-fn filled(cell: &str) -> String {
+pub(super) fn filled(cell: &str) -> String {
     format!("nullif(btrim({cell}::text), '')")
 }
 
@@ -463,7 +388,7 @@ pub(super) fn typed_array(parameter: &str, key_type: &str) -> String {
 }
 
 /// Whether `=` between two types needs no cast and can use an index on either.
-fn same_family(a: &str, b: &str) -> bool {
+pub(super) fn same_family(a: &str, b: &str) -> bool {
     let family = |base: &str| match base {
         "int2" | "int4" | "int8" => "integer".to_owned(),
         "varchar" => "text".to_owned(),
@@ -472,27 +397,10 @@ fn same_family(a: &str, b: &str) -> bool {
     family(a) == family(b)
 }
 
+/// Whether a lookup compares two columns as they are; else as text.
 pub(super) fn comparable(theirs: Option<&Column>, own: Option<&Column>) -> bool {
     match (theirs, own) {
         (Some(theirs), Some(own)) => same_family(&theirs.base, &own.base) && theirs.has_equality,
         _ => true,
-    }
-}
-
-/// `a.record_id` names the row `p`: compared in the column's own type, so that its index serves, and without an
-/// error where the key is no such value.
-fn entry_names_row(record_id: &str, key_type: &str) -> String {
-    let if_like = |pattern: &str, cast: &str| {
-        format!("a.record_id = CASE WHEN p.key ~ '{pattern}' THEN p.key::{cast} END")
-    };
-    match (record_id, key_type) {
-        ("uuid", "uuid") => "a.record_id = p.k".to_owned(),
-        ("int2" | "int4" | "int8", "int2" | "int4" | "int8") => "a.record_id = p.k".to_owned(),
-        ("uuid", _) => if_like("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", "uuid"),
-        ("int2" | "int4" | "int8", _) => if_like("^-?[0-9]{1,18}$", "bigint"),
-        // A uuid is often written in capitals by those who write text.
-        ("text" | "varchar", "uuid") => "a.record_id = ANY(ARRAY[p.key, upper(p.key)])".to_owned(),
-        ("text" | "varchar", _) => "a.record_id = p.key".to_owned(),
-        _ => "a.record_id::text = p.key".to_owned(),
     }
 }

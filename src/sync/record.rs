@@ -24,7 +24,8 @@ pub struct Record {
     pub linked: Vec<Option<String>>,
     /// The audit entries that named this row and were unmarked in the read's snapshot.
     pub entries: Vec<i64>,
-    /// Whether a property that only updates carry is not null.
+    /// Whether a property that only updates carry has something to say: it is not null, or its null is sent as a
+    /// literal.
     pub update_only_set: bool,
     /// Whether the row stands in `hubsyncd.failure`.
     pub failed: bool,
@@ -43,7 +44,7 @@ impl Record {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Read {
     /// The rows found, in key order for a page, in no order for a read by keys. Keys asked for and not
-    /// here are gone, or outside the mapping's condition.
+    /// here are gone, or outside the mapping's condition. Only an empty page is the end of a table.
     pub records: Vec<Record>,
     /// The database's clock at the read, microseconds since the Unix epoch.
     pub read_at: i64,
