@@ -128,7 +128,7 @@ fn travels(of: Vec<(u64, u32)>) -> impl FnMut() -> (Duration, u32) + 'static {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn no_rolling_window_sees_more_than_the_budget_and_everybody_is_served(
@@ -163,7 +163,7 @@ proptest! {
         trips in prop::collection::vec((0u64..3_000, 0u32..=100), 1..20),
     ) {
         let mut world = World::new(budget(requests, in_flight), travels(trips));
-        let end = Duration::from_secs(200);
+        let end = Duration::from_secs(150);
         while world.now < end {
             for lane in [Lane::Change, Lane::Sweep, Lane::Mirror] {
                 while world.waiting.values().filter(|(of, _)| *of == lane).count() < 3 {

@@ -155,7 +155,7 @@ impl Client {
         authorization.set_sensitive(true);
         Ok(Client {
             http: connections(&settings, base.scheme() == "https", local)?,
-            elsewhere: token.starts_with("pat-eu1") && host != EUROPE && !local,
+            elsewhere: token.starts_with("pat-eu1") && host != EUROPE,
             base,
             api_version: settings.api_version.into(),
             authorization,
