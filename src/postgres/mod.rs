@@ -2,6 +2,7 @@
 
 pub mod address;
 mod beside;
+pub mod capture;
 pub mod catalog;
 pub mod changes;
 pub mod connect;
@@ -9,12 +10,19 @@ pub mod control;
 pub mod convert;
 pub mod error;
 pub mod inspection;
+pub mod inventory;
 mod pipeline;
 pub mod quote;
 pub mod receipt;
+mod rights;
 pub mod rows;
+pub mod schema;
 mod select;
+pub mod setup;
+mod template;
 mod tls;
+pub mod uninstall;
+mod views;
 
 pub use address::Address;
 pub use connect::{Pool, Session};

@@ -1,0 +1,105 @@
+-- The tables of hubsyncd. All its state is here; the machine it runs on is disposable.
+CREATE SCHEMA IF NOT EXISTS hubsyncd;
+
+-- The queue: a row for every row of the application that was named. Written by the capture functions in the
+-- application's own transactions, read and deleted by the daemon.
+CREATE TABLE IF NOT EXISTS hubsyncd.change (
+    object       text        NOT NULL,   -- the object's name in the mapping
+    seq          bigserial   NOT NULL,   -- in the order of capture, which is not the order of commit
+    key          text,                   -- the row's key; null for * and T
+    op           "char"      NOT NULL,   -- I inserted, N updated without HubSpot id, U updated, D deleted,
+                                         -- T truncated, * something that could not be named: sweep the object
+    hubspot_id   text,                   -- with D: the id the row held
+    captured_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (object, seq)
+) WITH (
+    -- A queue dies as fast as it grows: vacuum by count, at full speed, and never truncate the file, because that
+    -- takes a lock that the application's writers would wait for.
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_insert_threshold = -1,
+    autovacuum_vacuum_cost_delay = 0,
+    vacuum_truncate = false,
+    toast.vacuum_truncate = false
+);
+
+-- What HubSpot has or may have done and the application's row does not show yet.
+CREATE TABLE IF NOT EXISTS hubsyncd.intent (
+    object       text        NOT NULL,
+    key          text        NOT NULL,
+    hubspot_id   text,                   -- the id that HubSpot gave and the row does not hold yet
+    match_value  text,                   -- the natural key that a create was sent under
+    trace        text,                   -- the trace id of that create
+    due_at       timestamptz,            -- when the key is named once more, its last outcome being unknown
+    noted_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (object, key)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, vacuum_truncate = false);
+CREATE INDEX IF NOT EXISTS intent_due_at ON hubsyncd.intent (due_at) WHERE due_at IS NOT NULL;
+
+-- Records that HubSpot, Postgres or the mapping refuses. Never a value of the row.
+CREATE TABLE IF NOT EXISTS hubsyncd.failure (
+    object           text        NOT NULL,
+    key              text        NOT NULL,
+    hubspot_id       text,
+    category         text        NOT NULL,
+    message          text        NOT NULL,
+    properties       text[]      NOT NULL DEFAULT '{}',
+    correlation_id   text,
+    existing_id      text,                   -- the HubSpot record that stands in the way
+    full_record      boolean     NOT NULL DEFAULT false,   -- create-only properties are still to be sent
+    attempts         integer     NOT NULL DEFAULT 1,
+    first_failed_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_failed_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (object, key)
+);
+
+-- The associations that we made; those that people made are not here and are never touched.
+CREATE TABLE IF NOT EXISTS hubsyncd.link (
+    object  text NOT NULL,
+    key     text NOT NULL,
+    link    text NOT NULL,   -- the target's object, and the label if there is one
+    to_id   text NOT NULL,   -- the target's HubSpot id
+    state   text NOT NULL CHECK (state IN ('making', 'made', 'removing')),
+    PRIMARY KEY (object, key, link, to_id)
+);
+
+-- Sweeps and other runs, kept 90 days.
+CREATE TABLE IF NOT EXISTS hubsyncd.run (
+    id           uuid        PRIMARY KEY,
+    kind         text        NOT NULL,
+    reason       text        NOT NULL,
+    started_at   timestamptz NOT NULL,
+    finished_at  timestamptz,
+    outcome      text,
+    summary      jsonb
+);
+CREATE INDEX IF NOT EXISTS run_started_at ON hubsyncd.run (started_at);
+
+-- Who pushes; one row.
+CREATE TABLE IF NOT EXISTS hubsyncd.lease (
+    one         boolean     PRIMARY KEY DEFAULT true CHECK (one),
+    holder      text,
+    generation  bigint      NOT NULL DEFAULT 0,
+    renewed_at  timestamptz
+) WITH (fillfactor = 20);
+INSERT INTO hubsyncd.lease DEFAULT VALUES ON CONFLICT DO NOTHING;
+
+-- What is installed (keys `setup:…`, with the hash of each piece), and what the daemon has to remember.
+CREATE TABLE IF NOT EXISTS hubsyncd.meta (
+    key    text PRIMARY KEY,
+    value  text NOT NULL
+);
+
+-- What setup gave outside of this schema: exactly this is taken back by `setup --uninstall`.
+CREATE TABLE IF NOT EXISTS hubsyncd.granted (
+    grantee    text NOT NULL,
+    schema     text NOT NULL,
+    relation   text NOT NULL,   -- empty: the schema itself
+    privilege  text NOT NULL,   -- USAGE, SELECT, UPDATE, or POLICY
+    detail     text NOT NULL,   -- the column; the policy's name; empty: the whole relation
+    PRIMARY KEY (grantee, schema, relation, privilege, detail)
+);
+
+GRANT USAGE ON SCHEMA hubsyncd TO hubsyncd_owner;
+GRANT INSERT ON hubsyncd.change TO hubsyncd_owner;
+GRANT USAGE ON SEQUENCE hubsyncd.change_seq_seq TO hubsyncd_owner;
