@@ -141,6 +141,10 @@ async fn a_blank_hubspot_id_is_none_and_one_awaiting_its_receipt_makes_an_update
     assert_eq!(record.properties, record.update_properties);
     world.sql("UPDATE hubsyncd.intent SET object = 'bookings'").await;
     assert_eq!(world.read(CONTACTS, &key, false).await.known_id(), None);
+    let spaced = "UPDATE hubspot_sync.hubspot_contact_credits SET hubspot_id = ' 501 '";
+    world.sql(spaced).await;
+    let record = world.read(CONTACTS, &key, false).await;
+    assert_eq!(record.hubspot_id.as_deref(), Some("501"));
 }
 
 #[tokio::test]

@@ -200,16 +200,15 @@ impl<'a> Select<'a> {
         )
     }
 
-    /// The row's HubSpot id, blank read as null. It is always the table's: a view, a materialized one above all,
+    /// The row's HubSpot id, as the receipt compares it. It is always the table's: a view, a materialized one above all,
     /// may show an old one, and an id missed is a record made twice.
     fn own_id(&self, key: &str) -> String {
-        let blank_is_null = |id: &str| format!("CASE WHEN btrim({id}::text) <> '' THEN {id}::text END");
         let name = quote::identifier(&self.object.hubspot_id);
         if self.object.from.is_none() {
-            return blank_is_null(&format!("t.{name}"));
+            return filled(&format!("t.{name}"));
         }
         let own = self.own_row(key);
-        format!("(SELECT {} {own})", blank_is_null(&format!("b.{name}")))
+        format!("(SELECT {} {own})", filled(&format!("b.{name}")))
     }
 
     /// `FROM … WHERE …` of the table's row, for an object that is read from a view.
@@ -353,7 +352,7 @@ fn cell(column: &str) -> String {
     format!("t.{}", quote::identifier(column))
 }
 
-/// A link's id without the spaces around it; blank is null.
+/// A HubSpot id without the spaces around it; blank is null.
 pub(super) fn filled(cell: &str) -> String {
     format!("nullif(btrim({cell}::text), '')")
 }
