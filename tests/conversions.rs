@@ -1,7 +1,7 @@
 //! Tests: conversions. Every form of every type of column, read from a real Postgres in one row of a wide table.
 
 use crate::support::postgres::{Database, Server};
-use crate::support::reading::{MEMORY, mapping_of, object, property};
+use crate::support::reading::{mapping_of, memory, object, property};
 use hubsyncd::mapping::{Kind, Null, On, Property};
 use hubsyncd::postgres::catalog::inspect;
 use hubsyncd::postgres::rows::Reader;
@@ -87,7 +87,7 @@ async fn check_in(database: Database, cases: &[Case]) {
         values.join(", ")
     );
     session.batch_execute(&ddl).await.unwrap();
-    session.batch_execute(MEMORY).await.unwrap();
+    session.batch_execute(&memory()).await.unwrap();
     let mut types = BTreeMap::new();
     let properties = cases.iter().enumerate().map(|(i, case)| {
         let name = format!("p{i}");

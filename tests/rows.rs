@@ -1,7 +1,7 @@
 //! Tests: rows. What a read says of the built-in mapping's tables, as the least-privileged role.
 
 use crate::support::postgres::Database;
-use crate::support::reading::{MEMORY, reader};
+use crate::support::reading::{memory, reader};
 use hubsyncd::mapping::Mapping;
 use hubsyncd::postgres::Session;
 use hubsyncd::postgres::rows::Reader;
@@ -25,7 +25,7 @@ impl World {
     async fn new(hint: &str) -> World {
         let database = Database::with_application(hint).await;
         let owner = database.session_as("app_owner").await;
-        owner.batch_execute(MEMORY).await.unwrap();
+        owner.batch_execute(&memory()).await.unwrap();
         let daemon = database.session_as("hubsyncd").await;
         World {
             owner,
@@ -153,7 +153,7 @@ async fn a_failure_is_told_and_may_ask_for_the_full_record() {
     let key = world.contact(1, "hubspot_id", "'501'").await;
     world
         .sql(&format!(
-            "INSERT INTO hubsyncd.failure (object, key) VALUES ('contacts', '{key}')"
+            "INSERT INTO hubsyncd.failure (object, key, category, message) VALUES ('contacts', '{key}', 'value', 'm')"
         ))
         .await;
     let record = world.read(CONTACTS, &key, false).await;

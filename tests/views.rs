@@ -2,7 +2,7 @@
 //! pages, and the plans that Postgres makes of the statements.
 
 use crate::support::postgres::Database;
-use crate::support::reading::{MEMORY, mapping_of, object, property, public, reader};
+use crate::support::reading::{mapping_of, memory, object, property, public, reader};
 use hubsyncd::mapping::{Kind, Link, Mapping, Null, Object, On, Property};
 use hubsyncd::postgres::rows::Reader;
 use hubsyncd::postgres::{ErrorKind, Session};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 async fn session(sql: &str) -> (Database, Session) {
     let database = Database::new("views").await;
     let session = database.session_as("app_owner").await;
-    session.batch_execute(MEMORY).await.unwrap();
+    session.batch_execute(&memory()).await.unwrap();
     session.batch_execute(sql).await.unwrap();
     (database, session)
 }
@@ -325,7 +325,7 @@ async fn explain(session: &Session, statement: &str, parameters: &[(&str, &str)]
 async fn reads_use_the_indexes_of_large_tables() {
     let database = Database::with_application("plans").await;
     let session = database.session_as("app_owner").await;
-    session.batch_execute(MEMORY).await.unwrap();
+    session.batch_execute(&memory()).await.unwrap();
     session
         .batch_execute(
             "INSERT INTO hubspot_sync.hubspot_contact_credits (student_id, email, hubspot_id) \

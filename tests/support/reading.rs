@@ -6,18 +6,15 @@ use hubsyncd::postgres::catalog::inspect;
 use hubsyncd::postgres::rows::Reader;
 use std::collections::BTreeMap;
 
-/// The daemon's memory as far as a read looks into it.
-pub const MEMORY: &str = "
-CREATE SCHEMA hubsyncd;
-CREATE TABLE hubsyncd.intent (object text, key text, hubspot_id text, match_value text, trace text,
-  due_at timestamptz, noted_at timestamptz, PRIMARY KEY (object, key));
-CREATE TABLE hubsyncd.failure (object text, key text, hubspot_id text, category text, message text, properties text[],
-  correlation_id text, existing_id text, full_record bool NOT NULL DEFAULT false, attempts int,
-  first_failed_at timestamptz, last_failed_at timestamptz, PRIMARY KEY (object, key));
-CREATE TABLE hubsyncd.link (object text, key text, link text, to_id text, state text,
-  PRIMARY KEY (object, key, link, to_id));
-GRANT USAGE ON SCHEMA hubsyncd TO hubsyncd;
-GRANT SELECT ON ALL TABLES IN SCHEMA hubsyncd TO hubsyncd;";
+/// The tables in which the daemon remembers, without capture, and what it may see of them.
+pub fn memory() -> String {
+    let tables = include_str!("../../sql/schema.sql")
+        .split("\nGRANT ")
+        .next()
+        .unwrap();
+    let rights = "GRANT USAGE ON SCHEMA hubsyncd TO hubsyncd; GRANT SELECT ON ALL TABLES IN SCHEMA hubsyncd TO hubsyncd";
+    format!("{tables};\n{rights}")
+}
 
 /// A mapping without audit log.
 pub fn mapping_of(objects: Vec<Object>) -> Mapping {
