@@ -72,3 +72,30 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
         self.limited(context, progress)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_who_takes_nothing_is_given_up_and_a_slow_one_is_not() {
+        let (ours, mut theirs) = tokio::io::duplex(4);
+        let mut writer = Stalling::new(ours, Duration::from_secs(10));
+        let slow = async {
+            let mut taken = [0; 4];
+            for _ in 0..3 {
+                tokio::time::sleep(Duration::from_secs(9)).await;
+                theirs.read_exact(&mut taken).await.expect("it is sent");
+            }
+        };
+        let (written, ()) = tokio::join!(writer.write_all(b"sixteen letters."), slow);
+        written.expect("there was progress every 9 s");
+        let error = writer
+            .write_all(b"more")
+            .await
+            .expect_err("nobody reads any more");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(theirs);
+    }
+}
