@@ -197,6 +197,8 @@ pub(super) struct Guard {
     pub(super) writes: bool,
     /// Restrictive policies that apply to the role and hold something back.
     pub(super) restricted: Vec<String>,
+    /// The names of all policies of the table.
+    names: Vec<String>,
 }
 
 /// The tables of the mapping on which row level security applies to a role; `role` must exist.
@@ -212,7 +214,8 @@ pub(super) async fn guards(session: &Session, mapping: &Mapping, role: &str) -> 
                coalesce(bool_or(p.polpermissive AND p.open AND p.polcmd IN ('r', '*')), false),
                coalesce(bool_or(p.polpermissive AND p.open AND p.polcmd IN ('w', '*')), false),
                coalesce(array_agg(p.polname::text ORDER BY p.polname)
-                        FILTER (WHERE NOT p.polpermissive AND NOT p.open AND p.polcmd IN ('r', 'w', '*')), '{}')
+                        FILTER (WHERE NOT p.polpermissive AND NOT p.open AND p.polcmd IN ('r', 'w', '*')), '{}'),
+               ARRAY(SELECT y.polname::text FROM pg_catalog.pg_policy y WHERE y.polrelid = c.oid)
         FROM unnest($2::text[], $3::text[]) AS w (schema, name)
         JOIN pg_catalog.pg_namespace s ON s.nspname = w.schema
         JOIN pg_catalog.pg_class c ON c.relnamespace = s.oid AND c.relname = w.name
@@ -230,7 +233,7 @@ pub(super) async fn guards(session: &Session, mapping: &Mapping, role: &str) -> 
         ) AS p ON true
         WHERE c.relrowsecurity AND NOT r.rolsuper AND NOT r.rolbypassrls
           AND (c.relforcerowsecurity OR NOT pg_has_role(r.oid, c.relowner, 'USAGE'))
-        GROUP BY w.schema, w.name";
+        GROUP BY w.schema, w.name, c.oid";
     let rows = session
         .query(asked, &[&role, &schemas, &names])
         .await
@@ -244,6 +247,7 @@ pub(super) async fn guards(session: &Session, mapping: &Mapping, role: &str) -> 
             reads: row.try_get(2)?,
             writes: row.try_get(3)?,
             restricted: row.try_get(4)?,
+            names: row.try_get(5)?,
         })
     };
     rows.iter().map(guard).collect::<Result<_, _>>().map_err(failed)
@@ -259,14 +263,9 @@ pub(super) fn written(mapping: &Mapping) -> BTreeSet<&TableName> {
         .collect()
 }
 
-/// The policies a role still needs, by table: one transaction each, for a policy locks its table. `ours` are those
-/// that setup made before, perhaps for another role.
-pub(super) fn policies(
-    mapping: &Mapping,
-    guards: &[Guard],
-    role: &str,
-    ours: &BTreeSet<(TableName, String)>,
-) -> BTreeMap<TableName, String> {
+/// The policies a role still needs, by table: one transaction each, for a policy locks its table. A name that is
+/// taken, by the policy of another daemon's role or of somebody else, is left alone.
+pub(super) fn policies(mapping: &Mapping, guards: &[Guard], role: &str) -> BTreeMap<TableName, String> {
     let written = written(mapping);
     let mut statements = BTreeMap::new();
     for guard in guards {
@@ -280,20 +279,19 @@ pub(super) fn policies(
             ),
         ];
         for (_, policy, command) in wants.into_iter().filter(|(wanted, ..)| *wanted) {
-            let on = table(&guard.table);
-            if ours.contains(&(guard.table.clone(), policy.to_owned())) {
-                sql.push_str(&format!("DROP POLICY IF EXISTS {policy} ON {on};\n"));
-            }
-            let role = identifier(role);
+            let policy = free_name(policy, &guard.names);
+            let (on, to) = (table(&guard.table), identifier(role));
+            // The name is free now; what is printed may be run again.
+            sql.push_str(&format!("DROP POLICY IF EXISTS {policy} ON {on};\n"));
             sql.push_str(&format!(
-                "CREATE POLICY {policy} ON {on} FOR {command} TO {role} USING (true);\n"
+                "CREATE POLICY {policy} ON {on} FOR {command} TO {to} USING (true);\n"
             ));
             sql.push_str(&remember(
-                "",
+                role,
                 &guard.table.schema,
                 &guard.table.name,
                 "POLICY",
-                policy,
+                &policy,
             ));
         }
         if !sql.is_empty() {
@@ -301,4 +299,13 @@ pub(super) fn policies(
         }
     }
     statements
+}
+
+/// `name`, or `name_2`, `name_3`, … if it is taken.
+fn free_name(name: &str, taken: &[String]) -> String {
+    let numbered = (2..).map(|number| format!("{name}_{number}"));
+    let mut names = std::iter::once(name.to_owned()).chain(numbered);
+    names
+        .find(|name| !taken.contains(name))
+        .unwrap_or_else(|| name.to_owned())
 }

@@ -173,8 +173,7 @@ async fn grant(
         }
     }
     let guards = rights::guards(session, mapping, role).await?;
-    let ours = our_policies(session).await?;
-    for (table, sql) in rights::policies(mapping, &guards, role, &ours) {
+    for (table, sql) in rights::policies(mapping, &guards, role) {
         let what = format!("policies for {role} on {table}");
         let step = Step {
             what: what.clone(),
@@ -249,12 +248,7 @@ pub async fn print(session: &Session, mapping: &Mapping, options: &Options) -> R
         (wanted.clone(), Vec::new())
     };
     printed.push_str(&grants(role, &wanted, &missing).transaction());
-    let ours = if installed.relations.contains("granted") {
-        our_policies(session).await?
-    } else {
-        BTreeSet::new()
-    };
-    for (table, sql) in rights::policies(mapping, &guards, role, &ours) {
+    for (table, sql) in rights::policies(mapping, &guards, role) {
         let step = Step {
             what: String::new(),
             sql,
@@ -274,23 +268,6 @@ pub(super) async fn role_exists(session: &Session, role: &str) -> Result<bool, E
         .await
         .and_then(|row| row.try_get(0))
         .map_err(failed)
-}
-
-/// The policies that setup made.
-async fn our_policies(session: &Session) -> Result<BTreeSet<(TableName, String)>, Error> {
-    let failed = |error| Error::from_client("reading which policies are ours", error);
-    let asked = "SELECT schema, relation, detail FROM hubsyncd.granted WHERE privilege = 'POLICY'";
-    let rows = session.query(asked, &[]).await.map_err(failed)?;
-    let policy = |row: &tokio_postgres::Row| -> Result<_, tokio_postgres::Error> {
-        Ok((
-            TableName {
-                schema: row.try_get(0)?,
-                name: row.try_get(1)?,
-            },
-            row.try_get(2)?,
-        ))
-    };
-    rows.iter().map(policy).collect::<Result<_, _>>().map_err(failed)
 }
 
 /// Runs a transaction, again and again while a lock is held, until patience ends.
