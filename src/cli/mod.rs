@@ -11,6 +11,8 @@ mod health;
 mod logs;
 mod paint;
 mod run;
+mod sandbox;
+mod setup;
 mod status;
 mod sweep;
 
@@ -45,6 +47,8 @@ struct Arguments {
 enum Verb {
     /// Run the daemon
     Run(run::Arguments),
+    /// Install schema, capture function and triggers for the mapping
+    Setup(setup::Arguments),
     /// Ask the running daemon for a sweep and show its progress
     Sweep(sweep::Arguments),
     /// Backlog, last sweep, failures, limits
@@ -53,6 +57,8 @@ enum Verb {
     Health,
     /// List refused records with HubSpot's reason, or try them again
     Failures(failures::Arguments),
+    /// Run a stand-in for HubSpot alone on a loopback port
+    Sandbox(sandbox::Arguments),
 }
 
 /// Where a verb finds its settings.
@@ -89,10 +95,12 @@ pub fn main() -> ExitCode {
         Verb::Run(arguments) => {
             threads().and_then(|threads| threads.block_on(run::run(&surroundings, arguments)))
         }
+        Verb::Setup(arguments) => alone(setup::run(&surroundings, arguments)),
         Verb::Sweep(arguments) => alone(sweep::run(&surroundings, arguments)),
         Verb::Status(arguments) => alone(status::run(&surroundings, arguments)),
         Verb::Health => alone(health::run(&surroundings)),
         Verb::Failures(arguments) => alone(failures::run(&surroundings, arguments)),
+        Verb::Sandbox(arguments) => alone(sandbox::run(arguments)),
     };
     match ended {
         Ok(code) => ExitCode::from(code),

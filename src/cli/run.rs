@@ -1,18 +1,25 @@
 //! `hubsyncd run`: the daemon.
 
 use super::failure::Failure;
-use super::{Surroundings, environment, logs, refuse_configuration};
+use super::{Surroundings, environment, logs, refuse_configuration, setup};
 use crate::config::Config;
 use crate::daemon::{self, exit};
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {}
+pub(super) struct Arguments {
+    /// Do what `hubsyncd setup` does first, for the role of DATABASE_URL
+    #[arg(long)]
+    setup: bool,
+}
 
 /// Runs the daemon until it is told to stop.
-pub(super) async fn run(surroundings: &Surroundings, _: Arguments) -> Result<u8, Failure> {
+pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Result<u8, Failure> {
     let config = Config::load(surroundings.config_path(), &environment);
     let config = config.map_err(|problems| refuse_configuration(&problems))?;
     logs::start();
+    if arguments.setup {
+        setup::before_run(&config).await?;
+    }
     daemon::run(config).await?;
     Ok(exit::OK)
 }

@@ -88,7 +88,8 @@ fn database<'a>(findings: &'a Findings<'a>, root: &Section<'a>, environment: Env
 fn is_postgres_url(url: &SecretString) -> bool {
     use secrecy::ExposeSecret;
     let url = url.expose_secret();
-    url.starts_with("postgres://") || url.starts_with("postgresql://")
+    let words = !url.contains("://") && url.contains('=');
+    url.starts_with("postgres://") || url.starts_with("postgresql://") || words
 }
 
 fn hubspot<'a>(

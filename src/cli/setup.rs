@@ -1,0 +1,128 @@
+//! `hubsyncd setup`: installs schema `hubsyncd`, the capture function and the triggers that the mapping wants.
+
+use super::failure::{Failure, print};
+use super::{Surroundings, environment, logs, refuse_configuration};
+use crate::config::{Config, Needs};
+use crate::daemon::exit;
+use crate::postgres::setup::{self, Options, Report};
+use crate::postgres::uninstall::uninstall;
+use crate::postgres::{Address, Error, ErrorKind, Inspection, Session, connect};
+use secrecy::ExposeSecret;
+use std::io::Write;
+
+/// The role of the daemon if nobody names one.
+const ROLE: &str = "hubsyncd";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Print the SQL for a DBA and change nothing
+    #[arg(long, conflicts_with = "uninstall")]
+    print: bool,
+    /// Remove everything that setup made, and nothing else
+    #[arg(long)]
+    uninstall: bool,
+    /// The role the daemon connects as, which is given its rights
+    #[arg(long, value_name = "NAME", default_value = ROLE)]
+    role: String,
+}
+
+/// Does what the arguments say with the database of the configuration.
+pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Result<u8, Failure> {
+    let config = Config::load_for(Needs::Database, surroundings.config_path(), &environment);
+    let config = config.map_err(|problems| refuse_configuration(&problems))?;
+    logs::start();
+    let address = address(&config)?;
+    let mut session = open(&address).await?;
+    let options = Options::for_role(arguments.role);
+    if arguments.print {
+        let sql = setup::print(&session, &config.mapping, &options).await;
+        print(&sql.map_err(refused)?)?;
+        return Ok(exit::OK);
+    }
+    let report = if arguments.uninstall {
+        let report = uninstall(&mut session, &options).await;
+        report.map_err(|error| refused(error.into()))?
+    } else {
+        let report = setup::setup(&mut session, &config.mapping, &options).await;
+        report.map_err(refused)?
+    };
+    print(&told(&report))?;
+    Ok(exit::OK)
+}
+
+/// What `run --setup` does first, for the role that the daemon connects as.
+pub(super) async fn before_run(config: &Config) -> Result<(), Failure> {
+    let address = address(config)?;
+    let options = Options::for_role(address.user().unwrap_or(ROLE));
+    let mut session = open(&address).await?;
+    let report = setup::setup(&mut session, &config.mapping, &options).await;
+    let report = report.map_err(refused)?;
+    // What setup did goes where the log goes; the process's result is the daemon's.
+    let _ = std::io::stderr().write_all(told(&report).as_bytes());
+    Ok(())
+}
+
+fn address(config: &Config) -> Result<Address, Failure> {
+    Address::parse(config.database.url.expose_secret())
+        .map_err(|error| Failure::new(exit::CONFIGURATION, anyhow::Error::new(error)))
+}
+
+async fn open(address: &Address) -> Result<Session, Failure> {
+    connect::connect(address, "setup")
+        .await
+        .map_err(|error| refused(error.into()))
+}
+
+fn told(report: &Report) -> String {
+    let mut text = String::new();
+    for (done, items) in [
+        ("installed", &report.installed),
+        ("removed", &report.removed),
+        ("granted", &report.granted),
+    ] {
+        for item in items {
+            text.push_str(&format!("{done} {item}\n"));
+        }
+    }
+    if report.changed_nothing() {
+        text.push_str("everything is in place already\n");
+    }
+    for note in &report.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    text
+}
+
+fn refused(inspection: Inspection) -> Failure {
+    let (code, hint) = match &inspection {
+        Inspection::Problems(_) => (exit::CONFIGURATION, None),
+        Inspection::Database(error) => by_kind(error),
+    };
+    let failure = match inspection {
+        Inspection::Database(error) => Failure::new(code, anyhow::Error::new(error)),
+        Inspection::Problems(_) => Failure::new(code, anyhow::Error::new(inspection)),
+    };
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn by_kind(error: &Error) -> (u8, Option<&'static str>) {
+    match error.kind {
+        ErrorKind::Unreachable => (
+            exit::UNAVAILABLE,
+            Some("is the database up, and are host, port and TLS settings of DATABASE_URL right?"),
+        ),
+        ErrorKind::Busy => (
+            exit::TRY_AGAIN,
+            Some("run it again when that transaction has ended; what is installed already stays"),
+        ),
+        ErrorKind::Denied => (
+            exit::NOT_PERMITTED,
+            Some("run setup as the owner of the tables, or give a DBA what `hubsyncd setup --print` prints"),
+        ),
+        ErrorKind::Schema => (exit::CONFIGURATION, None),
+        ErrorKind::Rows | ErrorKind::Other => (exit::SOFTWARE, None),
+    }
+}
