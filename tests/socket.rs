@@ -1,209 +1,16 @@
 //! The socket: its routes, its answers to the letter, who may ask, and clients that stall.
 
+use super::support::served::{Desk, NOW, SECRET, Served, ask};
 use super::support::wait_until;
-use futures::future::BoxFuture;
-use hubsyncd::config::{Config, Health, Http, Needs};
-use hubsyncd::daemon::board::{Board, Condition, Counted, Lease, Listener};
-use hubsyncd::daemon::http::{Context, Server};
-use hubsyncd::daemon::operations::{Operations, Page, Refused, Ticket, TicketState};
-use hubsyncd::mapping::Mapping;
-use hubsyncd::sync::report::{Counts, Failure, Run, Summary};
-use secrecy::SecretString;
+use hubsyncd::config::{Config, Http, Needs};
+use hubsyncd::daemon::board::Counted;
+use hubsyncd::daemon::http::Server;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
-use tokio_util::sync::{CancellationToken, DropGuard};
-
-const SECRET: &str = "s3cret-of-the-cron";
-const NOW: i64 = 1_800_000_000_000_000;
-
-/// The tasks' side of the socket, as a test wants it.
-struct Desk {
-    run: Run,
-    standby: bool,
-    asked: Mutex<Vec<String>>,
-}
-
-impl Desk {
-    fn new(outcome: &str, error: Option<&str>) -> Desk {
-        let counts = |created, updated, failed| Counts {
-            created,
-            updated,
-            failed,
-        };
-        let summary = vec![
-            ("mock_exams".to_owned(), counts(0, 6, 0)),
-            ("contacts".to_owned(), counts(1, 2, 3)),
-        ];
-        Desk {
-            run: Run {
-                id: "17".to_owned(),
-                kind: "sweep".to_owned(),
-                reason: "trigger".to_owned(),
-                started_at: NOW,
-                finished_at: Some(NOW + 1_234_567),
-                outcome: Some(outcome.to_owned()),
-                error: error.map(str::to_owned),
-                summary: Summary(summary),
-            },
-            standby: false,
-            asked: Mutex::default(),
-        }
-    }
-
-    fn note(&self, what: String) {
-        self.asked.lock().unwrap().push(what);
-    }
-}
-
-impl Operations for Desk {
-    fn request_sweep(&self, reason: &'static str) -> Result<Ticket, Refused> {
-        if self.standby {
-            return Err(Refused::Standby(Some("vm-1:4711".to_owned())));
-        }
-        self.note(format!("sweep {reason}"));
-        let (id, state) = ("17".to_owned(), TicketState::Queued);
-        Ok(Ticket { id, state })
-    }
-
-    fn wait(&self, id: String) -> BoxFuture<'_, Result<Run, Refused>> {
-        self.note(format!("wait {id}"));
-        Box::pin(async { Ok(self.run.clone()) })
-    }
-
-    fn runs(&self, after: Option<String>, limit: usize) -> BoxFuture<'_, Result<Page<Run>, Refused>> {
-        self.note(format!("runs {after:?} {limit}"));
-        let (items, next) = (vec![self.run.clone()], None);
-        Box::pin(async { Ok(Page { items, next }) })
-    }
-
-    fn failures(&self, after: Option<String>, limit: usize) -> BoxFuture<'_, Result<Page<Failure>, Refused>> {
-        self.note(format!("failures {after:?} {limit}"));
-        let failure = Failure {
-            object: "bookings".to_owned(),
-            key: Some("k".to_owned()),
-            hubspot_id: None,
-            category: "validation_error".to_owned(),
-            message: "is_active: not one of the options".to_owned(),
-            correlation_id: Some("c-1".to_owned()),
-            attempts: 2,
-            first_failed_at: NOW,
-            last_failed_at: NOW + 1_000_000,
-        };
-        Box::pin(async {
-            let (items, next) = (vec![failure], Some("bookings:k".to_owned()));
-            Ok(Page { items, next })
-        })
-    }
-
-    fn retry(&self, object: Option<String>, key: Option<String>) -> BoxFuture<'_, Result<u64, Refused>> {
-        self.note(format!("retry {object:?} {key:?}"));
-        Box::pin(async move {
-            match object.as_deref() {
-                Some("nothing") => Err(Refused::Unknown("object `nothing`".to_owned())),
-                _ => Ok(1),
-            }
-        })
-    }
-}
-
-/// A server on sockets of its own; it stops when this is dropped.
-struct Served {
-    directory: tempfile::TempDir,
-    settings: Http,
-    board: Arc<Board>,
-    desk: Arc<Desk>,
-    tcp: String,
-    _stop: DropGuard,
-}
-
-impl Served {
-    fn start(desk: Desk) -> Served {
-        let directory = tempfile::tempdir().unwrap();
-        let settings = Http {
-            socket: directory.path().join("run/h.sock"),
-            socket_mode: 0o640,
-            health_socket: Some(directory.path().join("health.sock")),
-            listen: Some("127.0.0.1:0".parse().unwrap()),
-            cron_secret: Some(SecretString::from(SECRET)),
-        };
-        let server = Server::bind(&settings).unwrap();
-        let board = Board::new(&Mapping::built_in());
-        let desk = Arc::new(desk);
-        let context = Context {
-            board: Arc::clone(&board),
-            operations: Arc::clone(&desk) as Arc<dyn Operations>,
-            health: Health {
-                warn_after: Duration::from_secs(60),
-                fail_after: Duration::from_secs(300),
-            },
-            every: Duration::from_secs(7200),
-        };
-        let stop = CancellationToken::new();
-        let tcp = server.tcp_address().unwrap().to_string();
-        tokio::spawn(server.run(context, stop.clone()));
-        Served {
-            directory,
-            settings,
-            board,
-            desk,
-            tcp,
-            _stop: stop.drop_guard(),
-        }
-    }
-
-    /// Asks on the operators' socket; `head` is the request line and any headers.
-    async fn ask(&self, head: &str) -> (u16, Value) {
-        let (code, text) = ask(UnixStream::connect(&self.settings.socket).await.unwrap(), head).await;
-        (code, serde_json::from_str(&text).unwrap_or(Value::String(text)))
-    }
-
-    async fn ask_tcp(&self, head: &str) -> (u16, String) {
-        ask(TcpStream::connect(&self.tcp).await.unwrap(), head).await
-    }
-
-    fn asked(&self) -> Vec<String> {
-        std::mem::take(&mut *self.desk.asked.lock().unwrap())
-    }
-
-    /// Makes the board that of a daemon in step.
-    fn in_step(&self) {
-        self.board.set_condition(Condition::Database, None);
-        self.board.set_lease(Lease::Held);
-        self.board.set_listener(Listener::Armed);
-        let wall = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap();
-        let wall = i64::try_from(wall.as_micros()).unwrap();
-        self.board.remember_sweeps(None, Some(wall));
-    }
-}
-
-/// One request in HTTP's own words, without a client that would tidy it up.
-async fn ask<S: AsyncReadExt + AsyncWriteExt + Unpin>(mut stream: S, head: &str) -> (u16, String) {
-    let (line, headers) = head.split_once('\n').unwrap_or((head, ""));
-    let host = if headers.to_lowercase().contains("host:") {
-        ""
-    } else {
-        "Host: hubsyncd\r\n"
-    };
-    let headers: String = headers.lines().map(|header| format!("{header}\r\n")).collect();
-    let request = format!("{line} HTTP/1.1\r\n{host}{headers}Connection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    let answer = String::from_utf8(answer).unwrap();
-    let code = answer
-        .split(' ')
-        .nth(1)
-        .unwrap_or_else(|| panic!("no status: {answer:?}"));
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    (code.parse().unwrap(), body.to_owned())
-}
+use tokio::net::UnixStream;
 
 #[tokio::test]
 async fn the_documented_trigger_answers_to_the_letter() {
@@ -346,7 +153,7 @@ async fn runs_and_failures_come_in_pages() {
     let expected = json!({ "object": "bookings", "key": "k", "hubspot_id": null, "category": "validation_error",
         "message": "is_active: not one of the options", "correlation_id": "c-1", "attempts": 2,
         "first_failed_at": "2027-01-15T08:00:00Z", "last_failed_at": "2027-01-15T08:00:01Z" });
-    assert_eq!(body, json!({ "failures": [expected], "next": "bookings:k" }));
+    assert_eq!(body, json!({ "failures": [expected], "next": null }));
     assert_eq!(
         served.asked(),
         ["runs None 50", "failures Some(\"bookings:a\") 7"]
@@ -360,10 +167,7 @@ async fn runs_and_failures_come_in_pages() {
 
 #[tokio::test]
 async fn a_standby_answers_409_and_names_the_holder() {
-    let served = Served::start(Desk {
-        standby: true,
-        ..Desk::new("complete", None)
-    });
+    let served = Served::start(Desk::of_standby());
     let (code, body) = served.ask("POST /sweep").await;
     assert_eq!((code, &body["holder"]), (409, &json!("vm-1:4711")));
     let (code, body) = served.ask("POST /api/admin/cron/batch-sync-hubspot").await;

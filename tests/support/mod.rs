@@ -4,6 +4,7 @@
 
 pub mod postgres;
 pub mod reading;
+pub mod served;
 pub mod tables;
 
 use std::time::{Duration, Instant};
