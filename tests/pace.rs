@@ -311,22 +311,35 @@ fn a_lower_remaining_is_believed_from_the_newest_request_only_and_for_one_window
         remaining: Some(remaining),
         ..Heard::default()
     };
+    let answer = |lanes: &mut Lanes, number, remaining, now| {
+        lanes.hear(number, heard(remaining), now);
+        lanes.answered(number, now);
+    };
     let (first, second) = (lanes.probe(ms(0)), lanes.probe(ms(1)));
-    lanes.hear(second.number, heard(40), ms(10));
-    assert_eq!(lanes.remaining(ms(10)), 40, "another program uses the token");
-    lanes.hear(first.number, heard(3), ms(11));
-    assert_eq!(lanes.remaining(ms(11)), 40, "an older answer is older news");
+    answer(&mut lanes, second.number, 40, ms(10));
+    assert_eq!(
+        lanes.remaining(ms(10)),
+        39,
+        "another program uses the token, and the first may not be counted yet"
+    );
+    answer(&mut lanes, first.number, 3, ms(11));
+    assert_eq!(lanes.remaining(ms(11)), 39, "an older answer is older news");
     let third = lanes.probe(ms(20));
-    lanes.hear(third.number, heard(99), ms(30));
+    answer(&mut lanes, third.number, 99, ms(30));
     assert_eq!(
         lanes.remaining(ms(30)),
         97,
         "a higher one than our own count is not believed"
     );
     let fourth = lanes.probe(ms(40));
-    lanes.hear(fourth.number, heard(0), ms(50));
+    answer(&mut lanes, fourth.number, 0, ms(50));
     assert_eq!(granted_at_once(&mut lanes, Lane::Change, ms(60)).len(), 0);
-    assert_eq!(granted_at_once(&mut lanes, Lane::Change, ms(10_050)).len(), 96);
+    let later = granted_at_once(&mut lanes, Lane::Change, ms(10_049));
+    assert!(
+        later.len() <= 3,
+        "what it leaves beside the others is what our own requests give back"
+    );
+    assert_eq!(granted_at_once(&mut lanes, Lane::Change, ms(10_050)).len(), 97);
 }
 
 #[test]

@@ -78,6 +78,9 @@ const KEPT: u32 = 20;
 /// length missed is made up for, so that the rate holds; a longer one is not followed by a burst.
 const ARREARS: u32 = 20;
 
+/// A request does not overtake another on its way to HubSpot that was sent so much earlier.
+const OVERTAKING: Duration = Duration::from_millis(50);
+
 /// One budget, three lanes.
 #[derive(Debug)]
 pub struct Lanes {
@@ -88,7 +91,7 @@ pub struct Lanes {
     /// Granted and not answered: number → lane and time of the grant.
     open: BTreeMap<u64, (Lane, Duration)>,
     /// Answered, in order of the answers; charged for one window more.
-    answered: VecDeque<(Duration, Lane)>,
+    answered: VecDeque<Answered>,
     /// How many of `answered` each share has.
     answered_of: [u32; 2],
     /// The times of the grants of the last window, by share (changes; sweep and mirror).
@@ -106,6 +109,14 @@ pub struct Lanes {
     last_paced: Lane,
     next_ticket: Ticket,
     next_number: u64,
+}
+
+/// A request that HubSpot counted somewhere between its grant and its answer.
+#[derive(Debug, Clone, Copy)]
+struct Answered {
+    at: Duration,
+    granted: Duration,
+    lane: Lane,
 }
 
 /// Changes, or sweep and mirror together.
@@ -214,8 +225,12 @@ impl Lanes {
 
     /// The request's answer came, or was given up.
     pub fn answered(&mut self, number: u64, now: Duration) {
-        if let Some((lane, _)) = self.open.remove(&number) {
-            self.answered.push_back((now, lane));
+        if let Some((lane, granted)) = self.open.remove(&number) {
+            self.answered.push_back(Answered {
+                at: now,
+                granted,
+                lane,
+            });
             self.answered_of[share(lane) as usize] += 1;
         }
     }
@@ -235,8 +250,7 @@ impl Lanes {
             && number > self.newest_heard
         {
             self.newest_heard = number;
-            let later = self.open.range(number + 1..).count();
-            let ours = count(self.charged()).saturating_sub(count(later));
+            let ours = self.surely_counted_with(number);
             let left = self.budget.requests.saturating_sub(ours);
             self.foreign = (left.saturating_sub(remaining), now + self.budget.window);
         }
@@ -283,6 +297,17 @@ impl Lanes {
     pub fn remaining(&mut self, now: Duration) -> u32 {
         self.expire(now);
         self.allowed(now).saturating_sub(count(self.charged()))
+    }
+
+    /// How many of our own requests are surely in the `Remaining` that answers this one. Of those sent at
+    /// about the same time, or not answered yet, it is not known; taking them for somebody else's errs on
+    /// the safe side until the next answer.
+    fn surely_counted_with(&self, number: u64) -> u32 {
+        let Some((_, granted)) = self.open.get(&number) else {
+            return 0;
+        };
+        let before = |other: &&Answered| other.at <= *granted || other.granted + OVERTAKING <= *granted;
+        count(self.answered.iter().filter(before).count()).saturating_add(1)
     }
 
     fn grant(&mut self, lane: Lane, now: Duration) -> Grant {
@@ -398,11 +423,11 @@ impl Lanes {
 
     fn expire(&mut self, now: Duration) {
         let window = self.budget.window;
-        while let Some((at, lane)) = self.answered.front().copied()
-            && at + window <= now
+        while let Some(first) = self.answered.front().copied()
+            && first.at + window <= now
         {
             self.answered.pop_front();
-            self.answered_of[share(lane) as usize] -= 1;
+            self.answered_of[share(first.lane) as usize] -= 1;
         }
         for grants in &mut self.grants {
             while grants.front().is_some_and(|at| *at + window <= now) {
@@ -417,7 +442,7 @@ impl Lanes {
         }
         let window = self.budget.window;
         let ends = [
-            self.answered.front().map(|(at, _)| *at + window),
+            self.answered.front().map(|first| first.at + window),
             self.grants[0].front().map(|at| *at + window),
             self.grants[1].front().map(|at| *at + window),
             self.first_paced().and_then(|_| self.grid_next(now)),
