@@ -2,7 +2,7 @@
 
 use crate::support::postgres::{Database, Server};
 use crate::support::wait_until;
-use hubsyncd::cli::cluster::{Cluster, Mode, Options};
+use hubsyncd::cli::cluster::{Cluster, ClusterError, Mode, Options, find_programs};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -72,6 +72,11 @@ fn a_dropped_cluster_leaves_no_process_and_no_file() {
     let cluster = Cluster::start(Options::default()).unwrap();
     let (directory, pid) = (cluster.directory().to_owned(), cluster.pid().unwrap());
     assert!(alive(pid) && directory.exists());
+    assert_ne!(
+        process_group(pid),
+        process_group(std::process::id()),
+        "Ctrl-C would reach the server"
+    );
     drop(cluster);
     assert!(!alive(pid) && !directory.exists());
 }
@@ -132,6 +137,30 @@ fn a_setting_that_postgres_refuses_is_reported_with_the_log() {
     );
 }
 
+#[test]
+fn a_missing_postgres_is_reported_with_one_line_to_paste() {
+    let message = ClusterError::Missing.to_string();
+    assert_eq!(message.lines().last(), Some("sudo apt-get install -y postgresql"));
+    let bin = Some("/nowhere".into());
+    let error = Cluster::start(Options {
+        bin,
+        ..Options::default()
+    })
+    .unwrap_err();
+    assert!(error.to_string().contains("/nowhere"), "{error}");
+}
+
+fn process_group(pid: u32) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .nth(2)
+        .unwrap()
+        .to_owned()
+}
+
 /// Whether a process runs (one that waits to be reaped does not).
 fn alive(pid: u32) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
@@ -141,4 +170,35 @@ fn alive(pid: u32) -> bool {
         .rsplit(')')
         .next()
         .is_some_and(|rest| rest.trim_start().starts_with('Z'))
+}
+
+#[test]
+fn programs_that_the_servers_user_cannot_reach_are_copied() {
+    // A directory that only we may enter.
+    let hidden = tempfile::tempdir().unwrap();
+    let system = find_programs().unwrap();
+    for part in ["bin", "lib", "share"] {
+        let (from, to) = (system.with_file_name(part), hidden.path().join(part));
+        if from.is_dir() {
+            assert!(
+                Command::new("cp")
+                    .arg("-R")
+                    .args([&from, &to])
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        } else {
+            std::fs::create_dir(to).unwrap();
+        }
+    }
+    let bin = Some(hidden.path().join("bin"));
+    let cluster = Cluster::start(Options {
+        bin,
+        ..Options::default()
+    })
+    .unwrap();
+    let directory = cluster.directory().to_owned();
+    drop(cluster);
+    assert!(!directory.exists());
 }

@@ -239,6 +239,44 @@ async fn a_transaction_pooler_on_any_port_is_found_out() {
     assert!(error.to_string().contains("session pooler"), "{error}");
 }
 
+#[tokio::test]
+async fn where_notifications_do_not_arrive_the_daemon_knows_and_never_arms() {
+    let server = Server::shared().await;
+    let database = server.database("deaf").await;
+    let directory = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(directory.path().join(".s.PGSQL.5432")).unwrap();
+    let upstream = server.cluster.directory().join(".s.PGSQL.5432");
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(without_notifications(
+                client,
+                UnixStream::connect(&upstream).await.unwrap(),
+            ));
+        }
+    });
+    let url = format!(
+        "postgres://hubsyncd@/{}?host={}",
+        database.name,
+        directory.path().display()
+    );
+    let control = Control::open(&Address::parse(&url).unwrap()).await.unwrap();
+    assert!(!control.listen_proven() && !control.can_arm());
+    refused(control).await;
+}
+
+/// Passes everything on but the server's notifications.
+async fn without_notifications(client: UnixStream, server: UnixStream) -> std::io::Result<()> {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+    loop {
+        let message = message(&mut from_server).await?;
+        if message[0] != b'A' {
+            to_client.write_all(&message).await?;
+        }
+    }
+}
+
 /// The smallest transaction pooler: many clients, one backend, lent from a query to the end of its transaction.
 async fn pool_by_transaction(listener: UnixListener, server: impl AsRef<Path>, database: String) {
     let mut backend = UnixStream::connect(server).await.unwrap();
@@ -268,10 +306,10 @@ async fn serve(mut client: UnixStream, backend: Arc<Mutex<UnixStream>>) -> std::
                 return Ok(());
             }
             backend.write_all(&query).await?;
-            let mut answer = message(&mut backend).await?;
+            let mut answer = message(&mut *backend).await?;
             while answer[0] != b'Z' {
                 client.write_all(&answer).await?;
-                answer = message(&mut backend).await?;
+                answer = message(&mut *backend).await?;
             }
             client.write_all(&answer).await?;
             if answer[5] == b'I' {
@@ -283,7 +321,7 @@ async fn serve(mut client: UnixStream, backend: Arc<Mutex<UnixStream>>) -> std::
 }
 
 /// One message of the protocol, with its type and length.
-async fn message(stream: &mut UnixStream) -> std::io::Result<Vec<u8>> {
+async fn message(stream: &mut (impl AsyncReadExt + Unpin)) -> std::io::Result<Vec<u8>> {
     let mut message = vec![0; 5];
     stream.read_exact(&mut message).await?;
     let length = u32::from_be_bytes([message[1], message[2], message[3], message[4]]);

@@ -4,23 +4,21 @@
 //! in it (the permission of the directory is the key, authentication is `trust`), and never opens a port unless a
 //! setting asks for one. PostgreSQL refuses to run as root, so root starts it as `postgres` or `nobody`.
 //!
-//! Nothing of it stays behind, however we end: a small shell, the guard (`cluster.sh`), makes the directory and is
+//! Nothing of it stays behind, however we end: a small shell, the guard (`guard.sh`), makes the directory and is
 //! the parent of the server. It holds the reading end of a pipe from us; when the pipe closes, which the kernel
 //! does also after kill -9, it stops the server and removes the directory. Guard and server are in a process
 //! group of their own, so that Ctrl-C reaches us alone and we choose the order of the end.
 
-use std::ffi::OsString;
+mod programs;
+
+pub use programs::find_programs;
+
+use programs::{Owner, complete, copy_unreachable, temp_dir, unprivileged_user};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-
-/// A unix socket's path may have 107 bytes; `/hubsyncd-XXXXXX/.s.PGSQL.5432` takes 30 of them.
-const TEMP_DIR_BYTES_MAX: usize = 77;
-
-/// The user who runs the server where we are root: the first of these that exists.
-const USERS: [&str; 2] = ["postgres", "nobody"];
 
 /// How a cluster is to be.
 #[derive(Debug, Clone, Default)]
@@ -82,13 +80,6 @@ pub struct Cluster {
     pid: Option<u32>,
 }
 
-/// The user who runs the server in our stead.
-#[derive(Debug, Clone, Copy)]
-struct Owner {
-    uid: u32,
-    gid: u32,
-}
-
 /// The shell that owns server and directory, and the pipes to it.
 #[derive(Debug)]
 struct Guard {
@@ -106,7 +97,7 @@ impl Cluster {
         let bin = match &options.bin {
             Some(bin) if complete(bin) => bin.clone(),
             Some(bin) => return Err(ClusterError::NotThere(bin.clone())),
-            None => find_programs().ok_or(ClusterError::Missing)?,
+            None => find_programs()?,
         };
         let owner = unprivileged_user()?;
         let mut guard = Guard::spawn(&bin, owner)?;
@@ -121,6 +112,9 @@ impl Cluster {
             port: String::new(),
             pid: None,
         };
+        if let Some(owner) = owner {
+            copy_unreachable(&bin, owner, &cluster.directory)?;
+        }
         cluster.order("initdb")?;
         for (name, value) in our_settings(&cluster.directory, options.fsync) {
             cluster.configure(name, &value)?;
@@ -242,7 +236,7 @@ impl Guard {
     fn spawn(bin: &Path, owner: Option<Owner>) -> Result<Guard, ClusterError> {
         let mut command = Command::new("sh");
         command
-            .args(["-c", include_str!("cluster.sh"), "hubsyncd-cluster"])
+            .args(["-c", include_str!("cluster/guard.sh"), "hubsyncd-cluster"])
             .arg(bin)
             .arg(temp_dir(owner.is_some()))
             .env("LC_ALL", "C")
@@ -321,92 +315,6 @@ fn our_settings(directory: &Path, fsync: bool) -> Vec<(&'static str, String)> {
         ("checkpoint_timeout", "1h".to_owned()),
         ("lc_messages", "C".to_owned()),
     ]
-}
-
-/// Where `initdb` and `postgres` are: `HUBSYNCD_PG_BIN`, `pg_config`, `PATH`, the packages' directories.
-pub fn find_programs() -> Option<PathBuf> {
-    if let Some(bin) = std::env::var_os("HUBSYNCD_PG_BIN") {
-        return Some(PathBuf::from(bin)).filter(|bin| complete(bin));
-    }
-    let by_config = Command::new("pg_config")
-        .arg("--bindir")
-        .stderr(Stdio::null())
-        .output();
-    let by_config = by_config
-        .ok()
-        .map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    by_config
-        .into_iter()
-        .chain(std::env::split_paths(&path).filter_map(|dir| real_directory(&dir)))
-        .chain(packaged("/usr/lib/postgresql", "", "/bin"))
-        .chain(packaged("/usr", "pgsql-", "/bin"))
-        .find(|bin| complete(bin))
-}
-
-/// Whether both programs are in a directory.
-fn complete(bin: &Path) -> bool {
-    bin.is_absolute() && bin.join("initdb").is_file() && bin.join("postgres").is_file()
-}
-
-/// The directory in which the `initdb` of a `PATH` entry really is, behind links.
-fn real_directory(entry: &Path) -> Option<PathBuf> {
-    let program = fs::canonicalize(entry.join("initdb")).ok()?;
-    program.parent().map(Path::to_owned)
-}
-
-/// The directories `parent/<prefix>VERSION<suffix>`, the highest version first.
-fn packaged(parent: &str, prefix: &str, suffix: &str) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(parent) else {
-        return Vec::new();
-    };
-    let mut versions: Vec<(u32, PathBuf)> = entries
-        .flatten()
-        .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok()?;
-            let version = name.strip_prefix(prefix)?.parse().ok()?;
-            Some((version, PathBuf::from(format!("{parent}/{name}{suffix}"))))
-        })
-        .collect();
-    versions.sort();
-    versions.into_iter().rev().map(|(_, bin)| bin).collect()
-}
-
-/// Where the cluster's directory is made: root's server runs as another user, who may not see `TMPDIR`.
-fn temp_dir(as_other_user: bool) -> OsString {
-    let dir = std::env::temp_dir();
-    if as_other_user || !dir.is_absolute() || dir.as_os_str().len() > TEMP_DIR_BYTES_MAX {
-        return "/tmp".into();
-    }
-    dir.into_os_string()
-}
-
-/// Whom the server runs as; `None` is ourselves.
-fn unprivileged_user() -> Result<Option<Owner>, ClusterError> {
-    if id(&["-u"])? != Some(0) {
-        return Ok(None);
-    }
-    for user in USERS {
-        if let (Some(uid), Some(gid)) = (id(&["-u", user])?, id(&["-g", user])?) {
-            return Ok(Some(Owner { uid, gid }));
-        }
-    }
-    let source =
-        io::Error::other("PostgreSQL refuses to run as root, and there is no user postgres or nobody");
-    Err(ClusterError::Io {
-        doing: "choosing a user",
-        source,
-    })
-}
-
-/// What `id` says; `None` if there is no such user.
-fn id(arguments: &[&str]) -> Result<Option<u32>, ClusterError> {
-    let output = Command::new("id").args(arguments).stderr(Stdio::null()).output();
-    let output = output.map_err(|source| ClusterError::Io {
-        doing: "asking id for a user",
-        source,
-    })?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().parse().ok())
 }
 
 fn failed(reason: String, directory: &Path) -> ClusterError {

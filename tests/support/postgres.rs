@@ -157,7 +157,7 @@ pub async fn session(url: &str) -> Session {
 
 /// The PostgreSQLs the tests run on: the system's first, then those of the extras.
 pub fn versions() -> Vec<Version> {
-    let system = find_programs().expect("PostgreSQL is installed: sudo apt-get install -y postgresql");
+    let system = find_programs().unwrap_or_else(|missing| panic!("{missing}"));
     let mut versions = vec![Version {
         label: "system".to_owned(),
         bin: system,

@@ -46,6 +46,8 @@ start() {
 while read -r order argument; do
   case $order in
     initdb)
+      # Programs that this user cannot reach have been copied.
+      [ -x "$bin/initdb" ] || bin=$base/postgresql/bin
       if "$bin/initdb" -D "$base/data" -A trust -U postgres --no-sync -E UTF8 --locale=C.UTF-8 >>"$base/log"
       then echo done
       else echo "failed initdb"
