@@ -367,3 +367,30 @@ fn the_verbs_find_the_socket_though_other_settings_are_wrong() {
         problems[0]
     );
 }
+
+#[test]
+fn the_unit_is_right_and_confined() {
+    if !super::support::extras() {
+        println!("not run: the unit is examined with systemd-analyze under HUBSYNCD_TEST_EXTRAS=1");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let unit = directory.path().join("hubsyncd.service");
+    let shipped = include_str!("../systemd/hubsyncd.service");
+    assert!(shipped.contains("ExecStart=/usr/local/bin/hubsyncd run "));
+    let here = shipped.replace("/usr/local/bin/hubsyncd", env!("CARGO_BIN_EXE_hubsyncd"));
+    std::fs::write(&unit, here).unwrap();
+    let analyze = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("systemd-analyze");
+        let output = command
+            .args(arguments)
+            .arg(&unit)
+            .output()
+            .expect("systemd is installed");
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {text}");
+    };
+    analyze(&["verify", "--man=no"]);
+    // 2.0 of 10; most services of a distribution have 9.
+    analyze(&["security", "--offline=true", "--threshold=20"]);
+}

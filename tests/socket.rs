@@ -379,3 +379,28 @@ async fn the_socket_goes_when_the_daemon_stops() {
     wait_until("the socket is gone", async || !path.exists()).await;
     drop(idle);
 }
+
+#[tokio::test]
+async fn the_alert_rules_name_metrics_that_exist() {
+    let served = Served::start(Desk::new("complete", None));
+    served
+        .board
+        .request("batch update", Some(200), Duration::from_millis(1));
+    served.board.set_daily_remaining(Some(1));
+    served.board.sweep_ended(served.desk.run.clone());
+    let (_, metrics) = served.ask("GET /metrics").await;
+    let metrics = metrics.as_str().unwrap();
+    let rules = include_str!("../systemd/hubsyncd-alerts.yml");
+    let names: Vec<&str> = rules
+        .split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
+        .filter(|word| word.starts_with("hubsyncd_"))
+        .collect();
+    assert!(names.len() > 8, "{names:?}");
+    for name in names {
+        let is_sample = |line: &str| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with([' ', '{']))
+        };
+        assert!(metrics.lines().any(is_sample), "{name} is not in\n{metrics}");
+    }
+}
