@@ -1,8 +1,8 @@
 //! Setup: installs the schema for a mapping, upgrades it in place, and takes leftovers away.
 //!
 //! A DDL statement that waits for a lock makes every later writer of the application wait behind it. So each piece
-//! is a transaction of its own that waits at most [`LOCK_TIMEOUT`], gives up, pauses and tries again; nothing to do
-//! is found out from the catalogs, without a lock on any table. What is run is exactly what [`print`] prints.
+//! is a transaction of its own that waits at most `LOCK_TIMEOUT`, gives up, pauses and tries again; nothing to do
+//! is found out from the catalogs, without a lock on any table. What is run is exactly what [`print()`] prints.
 
 use super::rights::{self, Right};
 use super::schema::{Installed, Piece, pieces_here};
