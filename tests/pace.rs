@@ -426,3 +426,36 @@ fn a_halt_lets_nothing_through_but_the_probe() {
     lanes.resume();
     assert_eq!(granted_at_once(&mut lanes, Lane::Change, ms(4)).len(), 1);
 }
+
+#[test]
+fn a_sweep_that_makes_up_for_a_stall_leaves_the_changes_their_part() {
+    let mut world = World::new(budget(100, 8), || (ms(1), 50));
+    world.ask(Lane::Sweep);
+    world.settle();
+    world.step(Duration::from_secs(20));
+    world.step(Duration::from_secs(20));
+    let end = Duration::from_secs(40);
+    while world.now < end {
+        while world.waiting.len() < 8 {
+            world.ask(Lane::Sweep);
+        }
+        world.step(end);
+    }
+    let granted = world.grants.iter().map(|(at, _)| *at).collect();
+    assert_eq!(most_in_a_window(granted, WINDOW), 95);
+}
+
+#[test]
+fn a_request_that_was_overtaken_is_not_taken_for_counted() {
+    let mut lanes = Lanes::new(budget(100, 1000));
+    let (overtaken, first) = (lanes.probe(ms(0)), lanes.probe(ms(1)));
+    // HubSpot counts the second (ten left), then the first, whose answer is the earlier to arrive.
+    lanes.answered(overtaken.number, ms(5));
+    let heard = Heard {
+        remaining: Some(10),
+        ..Heard::default()
+    };
+    lanes.hear(first.number, heard, ms(6));
+    lanes.answered(first.number, ms(6));
+    assert_eq!(lanes.remaining(ms(6)), 9);
+}

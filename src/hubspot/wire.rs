@@ -91,12 +91,12 @@ pub struct Done {
     pub properties: BTreeMap<String, Option<String>>,
 }
 
-/// A record that HubSpot refused. Holds no value of the row.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A record that HubSpot refused. Holds no value of the row but `ids`, which it does not show.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct RecordError {
     /// The write trace ids it concerns; empty where HubSpot does not say.
     pub traces: Vec<String>,
-    /// The record ids, or natural keys, it concerns. These may be values of a row: match, never log.
+    /// The record ids, or natural keys, it concerns. Natural keys are values of a row: match, never log.
     pub ids: Vec<String>,
     /// HubSpot's category as it writes it, e.g. `VALIDATION_ERROR`; `UNKNOWN` if it has none.
     pub category: String,
@@ -108,6 +108,20 @@ pub struct RecordError {
     pub codes: Vec<String>,
     /// The record that stands in the way, if named.
     pub existing_id: Option<String>,
+}
+
+impl std::fmt::Debug for RecordError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RecordError")
+            .field("category", &self.category)
+            .field("message", &self.message)
+            .field("properties", &self.properties)
+            .field("codes", &self.codes)
+            .field("traces", &self.traces)
+            .field("ids", &format_args!("{} withheld", self.ids.len()))
+            .field("existing_id", &self.existing_id)
+            .finish()
+    }
 }
 
 impl RecordError {
