@@ -1,0 +1,250 @@
+//! Recording: from what HubSpot said to the receipt, and the release of every row.
+
+use super::item::{Fate, Item, Links};
+use super::{Door, Parts, Tally, again, chain, halves, held};
+use crate::hubspot::pace::Lane;
+use crate::postgres::receipt::{Entry, Receipt, Written};
+use crate::postgres::{self, changes};
+use crate::retry::Schedule;
+use crate::sync::backlog::{Claimed, Release};
+use crate::sync::change::{Key, ObjectIndex, Op};
+use crate::sync::outcome::Refusal;
+use std::time::Duration;
+use tracing::{error, warn};
+
+/// What is done with a row once the receipt is written.
+enum After {
+    /// Release it for good.
+    Done,
+    /// Release it to be pushed again, since its outcome was not learned.
+    Again,
+    /// Release it to be pushed again, since something held it.
+    Held,
+    /// Keep it claimed and try it in a smaller part.
+    Split,
+}
+
+impl Door {
+    /// Writes the receipt of an attempt, counts, and releases; answers the parts that are to be tried alone.
+    pub(super) async fn finish(
+        &self,
+        object: ObjectIndex,
+        lane: Lane,
+        read_at: i64,
+        items: Vec<Item>,
+        tally: &mut Tally,
+    ) -> Parts {
+        let links: Vec<&str> = self.objects[object].links.iter().map(|link| link.name.as_str()).collect();
+        let mut entries = Vec::new();
+        let mut rows: Vec<(Item, After, Option<usize>)> = Vec::with_capacity(items.len());
+        for item in items {
+            let (entry, after) = entry_of(&item, &links);
+            let at = entry.map(|entry| {
+                entries.push(entry);
+                entries.len() - 1
+            });
+            rows.push((item, after, at));
+        }
+        let written = self.write_receipt(object, Receipt { object, read_at, entries }).await;
+        let mut split = Vec::new();
+        let mut locked = Vec::new();
+        let mut released = Vec::new();
+        let now = self.desk.now();
+        for (item, after, at) in rows {
+            let written = at.map(|at| &written[at]);
+            let after = if matches!(written, Some(Written::Locked)) { After::Held } else { after };
+            self.count(object, &item, &after, written, tally);
+            let Item { claimed, .. } = item;
+            match after {
+                After::Split => split.push(claimed),
+                After::Done => released.push((claimed, Release::Done)),
+                After::Again | After::Held if matches!(lane, Lane::Change) => {
+                    let release = if matches!(after, After::Held) {
+                        held(now)
+                    } else {
+                        again(now, claimed.attempts)
+                    };
+                    released.push((claimed, release));
+                }
+                After::Again => {
+                    tally.again.push(claimed.key.clone());
+                    released.push((claimed, Release::Done));
+                }
+                After::Held => {
+                    locked.push(claimed.key.clone());
+                    released.push((claimed, Release::Done));
+                }
+            }
+        }
+        self.name_again(object, locked).await;
+        self.desk.release(object, released);
+        if split.is_empty() { Parts::new() } else { halves(split) }
+    }
+
+    fn count(
+        &self,
+        object: ObjectIndex,
+        item: &Item,
+        after: &After,
+        written: Option<&Written>,
+        tally: &mut Tally,
+    ) {
+        if !matches!(after, After::Done) {
+            return;
+        }
+        let refused = match (&item.fate, written) {
+            (_, Some(Written::Refused(refusal))) | (Fate::Refused(refusal), _) => Some(refusal),
+            (Fate::Accepted { links: Links::Refused(_, refusal), .. }, _) => Some(refusal),
+            _ => None,
+        };
+        let outcome = match (&item.fate, refused) {
+            (_, Some(refusal)) => {
+                self.warn_of(object, item.key(), refusal);
+                tally.failed += 1;
+                "failed"
+            }
+            (Fate::Accepted { .. }, None) if item.record().hubspot_id.is_none() => {
+                tally.created += 1;
+                "created"
+            }
+            (Fate::Accepted { .. }, None) => {
+                tally.updated += 1;
+                "updated"
+            }
+            _ => return,
+        };
+        self.board.record(object, outcome);
+        if !item.claimed.seqs.is_empty() && refused.is_none() {
+            self.board.latency(self.desk.now().saturating_sub(item.claimed.arrived));
+        }
+    }
+
+    fn warn_of(&self, object: ObjectIndex, key: &Key, refusal: &Refusal) {
+        let name = &self.mapping.objects[object].name;
+        warn!(object = %name, key = %key, category = %refusal.category, properties = ?refusal.properties,
+            correlation_id = refusal.correlation_id.as_deref(),
+            "record refused; it is listed by `hubsyncd failures` and tried again by every sweep: {}", refusal.message);
+    }
+
+    /// Writes a receipt, however long the database takes to be there: HubSpot has answered, and forgetting the
+    /// answer would be worse than waiting.
+    async fn write_receipt(&self, object: ObjectIndex, receipt: Receipt) -> Vec<Written> {
+        if receipt.entries.is_empty() {
+            return Vec::new();
+        }
+        self.insist("writing a receipt", async || {
+            let mut session = self.pool.get().await?;
+            self.objects[object].writer.write(&mut session, &receipt).await
+        })
+        .await
+    }
+
+    /// Commits ids that HubSpot gave, however long the database takes to be there.
+    pub(super) async fn note_ids(&self, object: ObjectIndex, ids: &[(Key, String)]) {
+        self.insist("keeping the ids HubSpot gave", async || {
+            let session = self.pool.get().await?;
+            self.objects[object].writer.note_ids(&session, ids).await
+        })
+        .await;
+    }
+
+    /// Which rows hold these HubSpot ids.
+    pub(super) async fn owners(
+        &self,
+        object: ObjectIndex,
+        ids: &[String],
+    ) -> Result<Vec<(String, Key)>, postgres::Error> {
+        let session = self.pool.get().await?;
+        self.objects[object].reader.owners(&session, ids).await
+    }
+
+    /// Names rows whose record another row has written over, so that their values win again.
+    pub(super) async fn name_owners(&self, object: ObjectIndex, owners: Vec<Key>) {
+        self.name_again(object, owners).await;
+    }
+
+    /// Appends a change of our own for rows that are to be read and pushed again.
+    async fn name_again(&self, object: ObjectIndex, keys: Vec<Key>) {
+        if keys.is_empty() {
+            return;
+        }
+        let name = &self.mapping.objects[object].name;
+        self.insist("naming rows to be pushed again", async || {
+            let session = self.pool.get().await?;
+            changes::name(&session, name, &keys, Op::Update).await
+        })
+        .await;
+        self.desk.wake();
+    }
+
+    /// Does something in the database until it succeeds, with growing pauses.
+    async fn insist<T>(&self, what: &str, attempt: impl AsyncFn() -> Result<T, postgres::Error>) -> T {
+        let mut pauses = Schedule::new(Duration::from_millis(50), Duration::from_secs(5));
+        let mut failures = 0_u32;
+        loop {
+            match attempt().await {
+                Ok(done) => return done,
+                Err(failure) => {
+                    failures += 1;
+                    if failures == 3 {
+                        error!("{what} fails and is repeated until it succeeds: {}", chain(&failure));
+                    }
+                    tokio::time::sleep(pauses.next()).await;
+                }
+            }
+        }
+    }
+}
+
+/// The receipt's entry for an item, if anything is to be written for it, and what is done with it then.
+fn entry_of(item: &Item, links: &[&str]) -> (Option<Entry>, After) {
+    let blank = blank_entry(&item.claimed, item);
+    match &item.fate {
+        Fate::Accepted { id, adopted, links: made } => {
+            let record = item.record();
+            let (pairs, refusal, after) = match made {
+                Links::Made(pairs) => (pairs, None, After::Done),
+                Links::Refused(pairs, refusal) => (pairs, Some(refusal.clone()), After::Done),
+                Links::Again(pairs) => (pairs, None, After::Again),
+            };
+            let complete = matches!(made, Links::Made(_));
+            let again = matches!(after, After::Again);
+            let entry = Entry {
+                hubspot_id: Some(id.clone()),
+                synced: complete,
+                audit: if complete { record.entries.clone() } else { Vec::new() },
+                seqs: if again { Vec::new() } else { item.claimed.seqs.clone() },
+                clear_failure: complete && record.failed,
+                failure: refusal,
+                made_links: pairs.iter().map(|(link, to)| (links[*link].to_owned(), to.clone())).collect(),
+                rename: record.known_id().is_none() && (*adopted || record.update_only_set),
+                ..blank
+            };
+            (Some(entry), after)
+        }
+        Fate::Refused(refusal) => (Some(Entry { failure: Some(refusal.clone()), ..blank }), After::Done),
+        Fate::Gone => (Some(Entry { row_gone: true, clear_failure: true, ..blank }), After::Done),
+        Fate::Leave => (Some(blank), After::Done),
+        Fate::Again | Fate::Open => (None, After::Again),
+        Fate::Held => (None, After::Held),
+        Fate::Split => (None, After::Split),
+    }
+}
+
+/// An entry that deletes the item's changes and writes nothing else.
+fn blank_entry(claimed: &Claimed, item: &Item) -> Entry {
+    Entry {
+        key: claimed.key.clone(),
+        read_id: item.record.as_ref().and_then(|record| record.hubspot_id.clone()),
+        hubspot_id: None,
+        synced: false,
+        audit: Vec::new(),
+        seqs: claimed.seqs.clone(),
+        failure: None,
+        clear_failure: false,
+        full_record: claimed.full,
+        made_links: Vec::new(),
+        rename: false,
+        row_gone: false,
+    }
+}

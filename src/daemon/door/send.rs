@@ -1,0 +1,405 @@
+//! Sending: from planned items to what HubSpot said of each.
+
+use super::Door;
+use super::chain;
+use super::item::{Fate, Item, Links};
+use crate::hubspot::client::{UpdateInput, UpsertInput};
+use crate::hubspot::error::{Disposition, Failed};
+use crate::hubspot::pace::{Lane, Slot};
+use crate::hubspot::wire::BatchReply;
+use crate::mapping::OnMissing;
+use crate::sync::answer::{By, Input, Verdict, attribute};
+use crate::sync::change::{Key, ObjectIndex};
+use crate::sync::outcome::Refusal;
+use crate::sync::plan::{Adoption, Step};
+use std::collections::{HashMap, HashSet};
+
+/// How often a write that HubSpot answered with silence is repeated before the row is listed as a failure.
+const SILENT_ATTEMPTS: u32 = 5;
+
+/// One attempt's requests.
+pub(super) struct Sending<'a> {
+    pub(super) door: &'a Door,
+    pub(super) object: ObjectIndex,
+    lane: Lane,
+    slot: Option<Slot>,
+    /// Whether HubSpot answered at least one request, be it by refusing.
+    pub(super) answered: bool,
+    /// Why items are to be tried again.
+    pub(super) reason: Option<String>,
+}
+
+impl<'a> Sending<'a> {
+    pub(super) fn new(door: &'a Door, object: ObjectIndex, lane: Lane, slot: Slot) -> Sending<'a> {
+        Sending { door, object, lane, slot: Some(slot), answered: false, reason: None }
+    }
+
+    /// Sends all that is open and makes the links of what was accepted. Afterwards no item is open.
+    pub(super) async fn send(&mut self, items: &mut [Item]) {
+        self.ask_first(items).await;
+        self.create(items).await;
+        let silent = self.update(items).await;
+        if !silent.is_empty() {
+            self.look_up(items, &silent).await;
+        }
+        self.check_owners(items).await;
+        self.note_ids(items).await;
+        self.link(items).await;
+    }
+
+    /// The slot granted at the start, then one more for every further request.
+    pub(super) async fn slot(&mut self) -> Slot {
+        match self.slot.take() {
+            Some(slot) => slot,
+            None => self.door.pace.slot(self.lane).await,
+        }
+    }
+
+    /// The object's type in HubSpot.
+    pub(super) fn object_type(&self) -> &'a str {
+        &self.door.mapping.objects[self.object].object_type
+    }
+
+    fn rules(&self) -> &'a crate::sync::plan::Rules {
+        &self.door.objects[self.object].rules
+    }
+
+    /// Asks HubSpot which natural keys exist, where a create could write over another row's record.
+    async fn ask_first(&mut self, items: &mut [Item]) {
+        let rules = self.rules();
+        let asked: Vec<usize> = (0..items.len()).filter(|at| items[*at].creates().is_some()).collect();
+        let (true, false, Some(match_on)) = (rules.ask_first, asked.is_empty(), rules.match_on.as_deref()) else {
+            return;
+        };
+        let values: Vec<String> =
+            asked.iter().filter_map(|at| Some(rules.normalise(items[*at].creates()?))).collect();
+        let slot = self.slot().await;
+        let found = match self.door.client.read_by(slot, self.object_type(), Some(match_on), &values).await {
+            Ok(found) => found,
+            Err(failed) => return self.failed(items, &asked, failed),
+        };
+        self.answered = true;
+        let ids: HashMap<String, String> =
+            found.into_iter().map(|found| (rules.normalise(&found.value), found.id)).collect();
+        let Some(owners) = self.owners(items, &asked, ids.values().cloned().collect()).await else { return };
+        for (at, value) in asked.into_iter().zip(values) {
+            let item = &mut items[at];
+            let id = ids.get(&value);
+            let owner = id.and_then(|id| owners.get(id)).filter(|owner| *owner != item.key());
+            match rules.adoption(id.map(String::as_str), owner) {
+                Adoption::Upsert => {}
+                Adoption::UpdateOnly(id) => item.step = Step::Update(id),
+                Adoption::Refuse(refusal) => item.fate = Fate::Refused(refusal),
+            }
+        }
+    }
+
+    async fn create(&mut self, items: &mut [Item]) {
+        let sent: Vec<usize> = (0..items.len()).filter(|at| items[*at].creates().is_some()).collect();
+        let (false, Some(match_on)) = (sent.is_empty(), self.rules().match_on.clone()) else { return };
+        let rules = self.rules();
+        let traces = traces(&sent);
+        let names: Vec<String> =
+            sent.iter().filter_map(|at| Some(rules.normalise(items[*at].creates()?))).collect();
+        let inputs: Vec<UpsertInput<'_>> = sent
+            .iter()
+            .zip(&traces)
+            .filter_map(|(at, trace)| {
+                let value = items[*at].creates()?;
+                Some(UpsertInput { trace, value, properties: &items[*at].record().properties })
+            })
+            .collect();
+        let slot = self.slot().await;
+        let reply = self.door.client.upsert(slot, self.object_type(), &match_on, &inputs).await;
+        let normalise = |value: &str| rules.normalise(value);
+        self.settle(items, &sent, &traces, &names, reply, By::Match(&normalise));
+    }
+
+    /// Sends the updates and answers those of which the reply says nothing, and those that HubSpot does not find.
+    async fn update(&mut self, items: &mut [Item]) -> Vec<usize> {
+        let mut ids = HashSet::new();
+        let mut sent = Vec::new();
+        for (at, item) in items.iter_mut().enumerate() {
+            match item.updates().map(|id| ids.insert(id.to_owned())) {
+                Some(true) => sent.push(at),
+                Some(false) => item.fate = Fate::Held,
+                None => {}
+            }
+        }
+        if sent.is_empty() {
+            return Vec::new();
+        }
+        let traces = traces(&sent);
+        let names: Vec<String> =
+            sent.iter().filter_map(|at| Some(items[*at].updates()?.to_owned())).collect();
+        let inputs: Vec<UpdateInput<'_>> = sent
+            .iter()
+            .zip(&traces)
+            .zip(&names)
+            .map(|((at, trace), id)| UpdateInput { trace, id, properties: self.payload(&items[*at]) })
+            .collect();
+        let slot = self.slot().await;
+        let reply = self.door.client.update(slot, self.object_type(), &inputs).await;
+        self.settle(items, &sent, &traces, &names, reply, By::Id)
+    }
+
+    /// The properties of an update: those of the read, or where a row without id takes over a record, the
+    /// update ones alone.
+    fn payload<'i>(&self, item: &'i Item) -> &'i str {
+        let record = item.record();
+        if record.known_id().is_some() { &record.properties } else { &record.update_properties }
+    }
+
+    /// Applies a reply; answers the items it is silent about, or says are not there.
+    fn settle(
+        &mut self,
+        items: &mut [Item],
+        sent: &[usize],
+        traces: &[String],
+        names: &[String],
+        reply: Result<BatchReply, Failed>,
+        by: By<'_>,
+    ) -> Vec<usize> {
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(failed) => {
+                self.failed(items, sent, failed);
+                return Vec::new();
+            }
+        };
+        self.answered = true;
+        let inputs: Vec<Input<'_>> =
+            traces.iter().zip(names).map(|(trace, name)| Input { trace, name }).collect();
+        let verdicts = attribute(&inputs, &reply.results, &reply.errors, by);
+        let creating = matches!(by, By::Match(_));
+        let mut silent = Vec::new();
+        for (at, verdict) in sent.iter().copied().zip(verdicts) {
+            items[at].fate = match verdict {
+                Verdict::Done(done) => Fate::Accepted {
+                    id: done.id,
+                    adopted: creating && done.created != Some(true),
+                    links: Links::Made(Vec::new()),
+                },
+                Verdict::Denied(refusal) if !creating && refusal.category == "object_not_found" => {
+                    silent.push(at);
+                    continue;
+                }
+                Verdict::Silent if !creating => {
+                    silent.push(at);
+                    continue;
+                }
+                Verdict::Denied(refusal) => Fate::Refused(refusal),
+                Verdict::Suspect(refusal) if sent.len() == 1 => Fate::Refused(refusal),
+                Verdict::Suspect(_) => Fate::Split,
+                Verdict::Silent => self.unconfirmed(&items[at]),
+            };
+        }
+        silent
+    }
+
+    /// What becomes of a write that HubSpot answered without a word about it.
+    fn unconfirmed(&mut self, item: &Item) -> Fate {
+        if item.claimed.attempts + 1 < SILENT_ATTEMPTS {
+            self.reason.get_or_insert_with(|| "HubSpot's answer says nothing of some records".to_owned());
+            return Fate::Again;
+        }
+        Fate::Refused(Refusal::ours(
+            "unconfirmed",
+            format!("HubSpot answered {SILENT_ATTEMPTS} times without a word about this record; look at it there"),
+        ))
+    }
+
+    /// Applies the failure of a whole request to what it carried.
+    pub(super) fn failed(&mut self, items: &mut [Item], sent: &[usize], failed: Failed) {
+        let fate = self.fate_of(sent.len(), &failed);
+        for at in sent {
+            items[*at].fate = fate.clone();
+        }
+    }
+
+    /// What the failure of a request with `count` records means for each of them.
+    pub(super) fn fate_of(&mut self, count: usize, failed: &Failed) -> Fate {
+        match failed.disposition {
+            Disposition::Retry { .. } => {
+                self.reason = Some(chain(failed));
+                Fate::Again
+            }
+            Disposition::Halt => {
+                self.door.pace.halt(chain(failed));
+                self.reason = Some(chain(failed));
+                Fate::Again
+            }
+            Disposition::Split | Disposition::Reject => {
+                self.answered = true;
+                if count > 1 { Fate::Split } else { Fate::Refused(failed.refusal()) }
+            }
+        }
+    }
+
+    /// Finds out what became of updated records that the reply does not confirm: merged into another, gone, or
+    /// there and just not mentioned.
+    async fn look_up(&mut self, items: &mut [Item], silent: &[usize]) {
+        for at in silent.iter().copied() {
+            let Some(id) = items[at].updates().map(str::to_owned) else { continue };
+            let slot = self.slot().await;
+            let found = match self.door.client.get(slot, self.object_type(), &id).await {
+                Ok(found) => found,
+                Err(failed) => {
+                    items[at].fate = self.fate_of(1, &failed);
+                    continue;
+                }
+            };
+            match found {
+                Some(same) if same == id => items[at].fate = self.unconfirmed(&items[at]),
+                Some(survivor) => self.follow(items, at, &id, survivor).await,
+                None if self.door.mapping.objects[self.object].on_missing == OnMissing::Recreate => {
+                    self.recreate(items, at).await;
+                }
+                None => items[at].fate = Fate::Refused(missing(&id)),
+            }
+        }
+    }
+
+    /// The record was merged into `survivor`: the row takes over its id, unless another row holds that.
+    async fn follow(&mut self, items: &mut [Item], at: usize, merged: &str, survivor: String) {
+        let beside = items.iter().find(|item| matches!(&item.fate, Fate::Accepted { id, .. } if *id == survivor));
+        if let Some(owner) = beside.map(|item| item.key().clone()) {
+            items[at].fate = Fate::Refused(merged_into(merged, &survivor, &owner));
+            return;
+        }
+        let Some(owners) = self.owners(items, &[at], vec![survivor.clone()]).await else { return };
+        match owners.get(&survivor).filter(|owner| *owner != items[at].key()) {
+            Some(owner) => items[at].fate = Fate::Refused(merged_into(merged, &survivor, owner)),
+            None => {
+                items[at].step = Step::Update(survivor);
+                self.update_one(items, at).await;
+            }
+        }
+    }
+
+    /// Writes one record; whatever the reply does not confirm is tried again later.
+    async fn update_one(&mut self, items: &mut [Item], at: usize) {
+        for silent in self.update(&mut items[at..=at]).await {
+            items[at + silent].fate = Fate::Again;
+        }
+    }
+
+    /// The record is gone and `on-missing = "recreate"`: the row is read with its create-only properties and created.
+    async fn recreate(&mut self, items: &mut [Item], at: usize) {
+        let item = &mut items[at];
+        let Some(value) = item.record().match_value.clone() else {
+            item.fate = Fate::Refused(Refusal::ours(
+                "match_on",
+                "its HubSpot record is gone and its natural key is empty, so it cannot be created again",
+            ));
+            return;
+        };
+        item.claimed.full = true;
+        match self.door.read(self.object, std::slice::from_ref(&item.claimed)).await {
+            Ok(mut read) => match read.records.pop() {
+                Some(record) => {
+                    item.record = Some(record);
+                    item.step = Step::Create(value);
+                    self.create(&mut items[at..=at]).await;
+                }
+                None => item.fate = Fate::Gone,
+            },
+            Err(error) => {
+                self.reason = Some(chain(&error));
+                item.fate = Fate::Again;
+            }
+        }
+    }
+
+    /// A create that took over an existing record is checked: if another row owns that, this row is a failure, and
+    /// the owner is named, so that its values win again.
+    async fn check_owners(&mut self, items: &mut [Item]) {
+        let mut adopted = Vec::new();
+        let mut ids = Vec::new();
+        for (at, item) in items.iter().enumerate() {
+            if let Fate::Accepted { id, adopted: true, .. } = &item.fate {
+                adopted.push(at);
+                ids.push(id.clone());
+            }
+        }
+        if adopted.is_empty() {
+            return;
+        }
+        let Some(owners) = self.owners(items, &adopted, ids.clone()).await else { return };
+        let mut named = Vec::new();
+        for (at, id) in adopted.into_iter().zip(ids) {
+            if let Some(owner) = owners.get(&id).filter(|owner| *owner != items[at].key()) {
+                items[at].fate = Fate::Refused(self.rules().owned(&id, owner));
+                named.push(owner.clone());
+            }
+        }
+        self.door.name_owners(self.object, named).await;
+    }
+
+    /// Which rows hold these HubSpot ids; if the database cannot say, the items are tried again.
+    async fn owners(
+        &mut self,
+        items: &mut [Item],
+        concerned: &[usize],
+        ids: Vec<String>,
+    ) -> Option<HashMap<String, Key>> {
+        if ids.is_empty() {
+            return Some(HashMap::new());
+        }
+        match self.door.owners(self.object, &ids).await {
+            Ok(owners) => Some(owners.into_iter().collect()),
+            Err(error) => {
+                self.reason = Some(chain(&error));
+                for at in concerned {
+                    items[*at].fate = Fate::Again;
+                }
+                None
+            }
+        }
+    }
+
+    /// Commits the ids that HubSpot gave to a table where nothing can refuse them, before the receipt.
+    async fn note_ids(&mut self, items: &[Item]) {
+        let ids: Vec<(Key, String)> = items
+            .iter()
+            .filter_map(|item| match &item.fate {
+                Fate::Accepted { id, .. } if item.record().hubspot_id.as_ref() != Some(id) => {
+                    Some((item.key().clone(), id.clone()))
+                }
+                _ => None,
+            })
+            .collect();
+        if !ids.is_empty() {
+            self.door.note_ids(self.object, &ids).await;
+        }
+    }
+}
+
+/// A unique write trace for each item sent.
+fn traces(sent: &[usize]) -> Vec<String> {
+    let request = uuid::Uuid::new_v4().simple().to_string();
+    sent.iter().map(|at| format!("{request}-{at}")).collect()
+}
+
+fn missing(id: &str) -> Refusal {
+    Refusal::ours(
+        "missing",
+        format!(
+            "HubSpot record {id} is gone and on-missing = \"fail\" forbids making a new one; restore it in HubSpot, \
+             clear the row's HubSpot id, or set on-missing = \"recreate\""
+        ),
+    )
+}
+
+fn merged_into(id: &str, survivor: &str, owner: &Key) -> Refusal {
+    Refusal {
+        existing_id: Some(survivor.to_owned()),
+        ..Refusal::ours(
+            "merged",
+            format!(
+                "HubSpot record {id} was merged into {survivor}, which belongs to row {owner}; two rows cannot share \
+                 one record: merge or delete one of the rows"
+            ),
+        )
+    }
+}
