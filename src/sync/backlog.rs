@@ -54,14 +54,23 @@ struct Named {
     not_before: Duration,
 }
 
+/// A row that is claimed.
+#[derive(Debug, Clone, Copy, Default)]
+struct InFlight {
+    /// Its first seq, if it is on a first attempt to be created.
+    fresh: Option<i64>,
+    /// When its oldest change was first seen, if a change named it.
+    arrived: Option<Duration>,
+}
+
 /// What waits of one object.
 #[derive(Debug, Default)]
 struct Waiting {
     keys: HashMap<Key, Named>,
     /// (first seq, key) of every waiting key, so that batches go out in the order of the changes.
     order: BTreeSet<(i64, Key)>,
-    /// Claimed keys, with the first seq of those that are on a first attempt to be created.
-    claimed: HashMap<Key, Option<i64>>,
+    /// Claimed keys.
+    claimed: HashMap<Key, InFlight>,
     /// (first seq) of waiting keys that are on a first attempt to be created, with their arrival.
     fresh: BTreeSet<(i64, Key)>,
     /// Changes that want a sweep of the object.
@@ -191,7 +200,7 @@ impl Backlog {
         let firsts = self.after[object].iter().filter_map(|target| {
             let target = &self.objects[*target];
             let waiting = target.fresh.first().map(|(seq, _)| *seq);
-            let claimed = target.claimed.values().flatten().min().copied();
+            let claimed = target.claimed.values().filter_map(|in_flight| in_flight.fresh).min();
             waiting.into_iter().chain(claimed).min()
         });
         firsts.min()
@@ -294,7 +303,7 @@ impl Backlog {
             if newer || object.keys.contains_key(key) || object.claimed.contains_key(key) {
                 continue;
             }
-            object.claimed.insert(key.clone(), None);
+            object.claimed.insert(key.clone(), InFlight::default());
             claimed.push(Claimed {
                 key: key.clone(),
                 seqs: Vec::new(),
@@ -424,8 +433,8 @@ impl Waiting {
     fn claim(&mut self, key: Key) -> Claimed {
         let named = self.keys.remove(&key).expect("a ready key waits");
         self.unorder(&key, &named);
-        let first = (named.full && named.attempts == 0).then(|| named.first());
-        self.claimed.insert(key.clone(), first);
+        let fresh = (named.full && named.attempts == 0).then(|| named.first());
+        self.claimed.insert(key.clone(), InFlight { fresh, arrived: Some(named.arrived) });
         Claimed {
             key,
             seqs: named.seqs,

@@ -1,0 +1,333 @@
+//! Collecting: from the doorbell to batches on their way.
+//!
+//! The loop looks at the change table, hands out what may go, and sleeps. While it is armed it waits for the bell;
+//! while it cannot arm (a transaction that captured something has not ended, or nothing can ring here) it looks at an
+//! interval. A safety poll looks once a second on a worker connection, armed or not. What frees a waiting change (a
+//! receipt, a pause that ends) wakes it too. It runs while this daemon holds the lease and ends with the session that
+//! holds it.
+
+use super::board::{Board, Condition, Listener};
+use super::door::{Batch, Door, Tally, chain};
+use crate::hubspot::pace::Lane;
+use crate::postgres::changes::{self, Looker};
+use crate::postgres::control::{Armed, Arming, Awake, Control};
+use crate::postgres::{self, failures};
+use crate::retry::Schedule;
+use crate::sync::arming::{Bell, Step};
+use crate::sync::change::ObjectIndex;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// The safety poll's period.
+const SAFETY: Duration = Duration::from_secs(1);
+/// How often a halted door is probed.
+const PROBE: Duration = Duration::from_secs(15);
+/// The interval of looks while nothing can ring lies between these, by `max-delay`.
+const INTERVAL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(100));
+
+/// The control session in the state the bell's state says.
+enum Line {
+    Awake(Awake),
+    Armed(Armed),
+}
+
+impl std::ops::Deref for Line {
+    type Target = Control;
+
+    fn deref(&self) -> &Control {
+        match self {
+            Line::Awake(awake) => awake,
+            Line::Armed(armed) => armed,
+        }
+    }
+}
+
+/// Why the loop ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The daemon stops.
+    Stopped,
+    /// The control session is lost, and with it lease and bell.
+    Lost(postgres::Error),
+}
+
+/// The loop's state; it outlives control sessions.
+pub(super) struct Collect {
+    pub(super) door: Arc<Door>,
+    pub(super) board: Arc<Board>,
+    pub(super) looker: Looker,
+    /// The pushes under way.
+    pub(super) pushes: JoinSet<Tally>,
+    pub(super) max_delay: Duration,
+    pub(super) in_flight: usize,
+    /// Whose turn it is to hand out a batch first.
+    turn: ObjectIndex,
+    /// Whether the last look saw everything there was.
+    complete: bool,
+    /// Changes in the table that memory does not hold, by object.
+    beyond: Vec<u64>,
+    probed_at: Instant,
+    trouble: Option<Schedule>,
+}
+
+/// Why the loop goes on.
+enum Woken {
+    Bell,
+    Time,
+    Safety,
+    Lost(postgres::Error),
+    Stopped,
+}
+
+impl Collect {
+    pub(super) fn new(door: Arc<Door>, board: Arc<Board>, max_delay: Duration, in_flight: usize) -> Collect {
+        let objects = door.objects.len();
+        Collect {
+            looker: Looker::new(&door.mapping),
+            door,
+            board,
+            pushes: JoinSet::new(),
+            max_delay,
+            in_flight,
+            turn: 0,
+            complete: false,
+            beyond: vec![0; objects],
+            probed_at: Instant::now(),
+            trouble: None,
+        }
+    }
+
+    /// Collects until the control session is lost or the daemon stops. Pushes under way go on.
+    pub(super) async fn run(&mut self, control: Awake, stop: &CancellationToken) -> Ended {
+        let mut bell = Bell::default();
+        let mut line = Line::Awake(control);
+        self.looker.reset();
+        self.door.desk.backlog().forget_waiting();
+        loop {
+            self.board.tick("collect");
+            let mut refused = false;
+            match bell.step() {
+                Step::Look => bell = bell.looked(self.look().await),
+                Step::Arm => match line {
+                    Line::Awake(awake) => match awake.try_arm().await {
+                        Ok(Arming::Armed(armed)) => {
+                            line = Line::Armed(armed);
+                            bell = bell.tried(true);
+                        }
+                        Ok(Arming::Refused(awake)) => {
+                            line = Line::Awake(awake);
+                            bell = bell.tried(false);
+                            refused = true;
+                        }
+                        Err(error) => return Ended::Lost(error),
+                    },
+                    armed @ Line::Armed(_) => line = armed,
+                },
+                Step::Sleep => {}
+            }
+            self.dispatch();
+            self.report(&bell, &line);
+            if bell.step() != Step::Sleep && !refused && self.trouble.is_none() {
+                if stop.is_cancelled() {
+                    return Ended::Stopped;
+                }
+                continue;
+            }
+            match self.wait(&line, refused, stop).await {
+                Woken::Bell => {
+                    bell = bell.woken();
+                    line = match line {
+                        Line::Armed(armed) => match armed.disarm().await {
+                            Ok(awake) => Line::Awake(awake),
+                            Err(error) => return Ended::Lost(error),
+                        },
+                        awake @ Line::Awake(_) => awake,
+                    };
+                }
+                Woken::Safety => {
+                    self.safety().await;
+                    bell = bell.looked(self.look().await);
+                }
+                Woken::Time => {
+                    if !self.complete && self.door.desk.backlog().room().iter().any(|room| *room > 0) {
+                        bell = bell.looked(self.look().await);
+                    }
+                }
+                Woken::Lost(error) => return Ended::Lost(error),
+                Woken::Stopped => return Ended::Stopped,
+            }
+        }
+    }
+
+    /// Looks at the change table; true if memory now holds every visible change, or is full. A database that is
+    /// gone is waited for: nothing is lost, the changes stand in the table.
+    async fn look(&mut self) -> bool {
+        let (number, room) = {
+            let mut backlog = self.door.desk.backlog();
+            (backlog.look_begins(), backlog.room())
+        };
+        let looked = async {
+            let session = self.door.pool.get().await?;
+            self.looker.look(&session, &room).await
+        };
+        let look = match looked.await {
+            Ok(look) => look,
+            Err(error) => {
+                debug!("the change table cannot be read, it is tried again: {}", chain(&error));
+                self.board.set_condition(Condition::Database, Some(chain(&error)));
+                let schedule =
+                    || Schedule::new(Duration::from_millis(100), Duration::from_secs(5));
+                self.trouble.get_or_insert_with(schedule);
+                self.looker.reset();
+                return false;
+            }
+        };
+        self.trouble = None;
+        self.board.set_condition(Condition::Database, None);
+        self.complete = look.saw_everything();
+        let changes = look.changes.into_iter().map(|change| self.door.canonical(change)).collect();
+        let mut backlog = self.door.desk.backlog();
+        backlog.admit(number, changes, self.door.desk.now());
+        self.complete || backlog.room().iter().zip(&look.complete).all(|(room, complete)| *complete || *room == 0)
+    }
+
+    /// Hands out what may go now, each object in its turn, as long as requests may be under way.
+    fn dispatch(&mut self) {
+        let now = self.door.desk.now();
+        let count = self.door.objects.len();
+        let mut idle = 0;
+        while idle < count && self.pushes.len() < self.in_flight {
+            let object = self.turn % count;
+            self.turn = (self.turn + 1) % count;
+            let claimed = self.door.desk.backlog().take(object, self.door.max_records, now);
+            if claimed.is_empty() {
+                idle += 1;
+                continue;
+            }
+            idle = 0;
+            let door = Arc::clone(&self.door);
+            self.pushes.spawn(async move {
+                door.push(Batch { object, lane: Lane::Change, claimed, ahead: None }).await
+            });
+        }
+        if self.complete && self.door.desk.backlog().first_attempts_done() {
+            self.door.caught_up.store(true, Ordering::Release);
+        }
+    }
+
+    async fn wait(&mut self, line: &Control, refused: bool, stop: &CancellationToken) -> Woken {
+        let now = self.door.desk.now();
+        let next = if self.pushes.len() < self.in_flight {
+            self.door.desk.backlog().next_ready(self.door.max_records, now)
+        } else {
+            None
+        };
+        let ready = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(self.door.desk.instant(at)).await,
+                None => std::future::pending().await,
+            }
+        };
+        let pause = match (&mut self.trouble, refused) {
+            (Some(trouble), _) => trouble.next(),
+            (None, true) => self.max_delay.clamp(INTERVAL.0, INTERVAL.1),
+            (None, false) => SAFETY,
+        };
+        tokio::select! {
+            () = stop.cancelled() => Woken::Stopped,
+            rung = line.wait_rung() => match rung {
+                Ok(()) => Woken::Bell,
+                Err(error) => Woken::Lost(error),
+            },
+            Some(joined) = self.pushes.join_next() => {
+                joined.expect("a push neither panics nor is cancelled");
+                Woken::Time
+            }
+            () = self.door.desk.freed() => Woken::Time,
+            () = ready => Woken::Time,
+            () = tokio::time::sleep(pause) => if pause == SAFETY { Woken::Safety } else { Woken::Bell },
+        }
+    }
+
+    /// What is done once a second: counts that a look does not bring, and the probe of a halted door.
+    async fn safety(&mut self) {
+        if !self.complete {
+            let counted = async {
+                let session = self.door.pool.get().await?;
+                changes::count(&session, &self.door.mapping).await
+            };
+            let counted: Result<Vec<u64>, postgres::Error> = counted.await;
+            if let Ok(counts) = counted {
+                self.beyond = counts;
+            }
+        }
+        if self.door.failures_changed.swap(false, Ordering::AcqRel) {
+            self.count_failures().await;
+        }
+        if self.door.pace.halted().is_some() && self.probed_at.elapsed() >= PROBE {
+            self.probed_at = Instant::now();
+            self.probe().await;
+        }
+    }
+
+    async fn count_failures(&self) {
+        let counted = async {
+            let session = self.door.pool.get().await?;
+            failures::counts(&session, &self.door.mapping).await
+        };
+        match counted.await {
+            Ok(counts) => {
+                for (object, count) in counts.into_iter().enumerate() {
+                    self.board.set_failures(object, count);
+                }
+            }
+            Err(_) => self.door.failures_changed.store(true, Ordering::Release),
+        }
+    }
+
+    /// Asks HubSpot whether it takes the token again.
+    async fn probe(&self) {
+        match self.door.client.account(self.door.pace.probe()).await {
+            Ok(_) => {
+                warn!("HubSpot takes the token again; pushing goes on");
+                self.door.pace.resume();
+            }
+            Err(failed) => debug!("the door stays halted: {}", chain(&failed)),
+        }
+    }
+
+    fn report(&self, bell: &Bell, line: &Control) {
+        let listener = match bell {
+            Bell::Asleep(_) | Bell::Armed(_) => Listener::Armed,
+            Bell::Awake(_) if line.can_arm() => Listener::Awake,
+            Bell::Awake(_) => Listener::Polling,
+        };
+        self.board.set_listener(listener);
+        self.report_backlog();
+    }
+
+    /// Tells the board what waits.
+    pub(super) fn report_backlog(&self) {
+        let now = self.door.desk.now();
+        let backlog = self.door.desk.backlog();
+        for object in 0..self.door.objects.len() {
+            let held = backlog.held(object) as u64;
+            let pending = if self.complete { held } else { held.max(self.beyond[object]) };
+            let oldest = backlog.oldest(object).map(|at| {
+                std::time::Instant::now().checked_sub(now.saturating_sub(at)).unwrap_or_else(std::time::Instant::now)
+            });
+            self.board.set_backlog(object, pending, oldest);
+        }
+        drop(backlog);
+        let limits = self.door.pace.limits();
+        self.board.set_window(limits.window_remaining.into(), limits.window_max.into());
+        self.board.set_daily_remaining(limits.daily_remaining);
+        let halted = self.door.pace.halted();
+        self.board.set_condition(Condition::Breaker, halted.map(|halt| halt.reason));
+    }
+}

@@ -1,0 +1,287 @@
+//! The sweep: every row of every object, so that whatever was missed is not missed for long.
+//!
+//! The sweeper waits on three things: the clock, somebody who asks, and the end of the daemon. It sweeps the
+//! objects in the order of the mapping, one after the other, since later ones link to earlier ones. It never
+//! overlaps itself. An object that cannot be read does not stop the next one; the run is then incomplete.
+
+mod object;
+pub mod request;
+
+use super::board::Board;
+use super::door::{Door, chain};
+use crate::postgres::connect::Pool;
+use crate::postgres::{self, audit, changes, failures, runs};
+use crate::sync::change::ObjectIndex;
+use crate::sync::report::{Counts, Run, Summary};
+use crate::sync::schedule::Schedule;
+use object::{End, Pass};
+use request::{Asked, Reason, Requests};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// How often the clock is looked at.
+const CLOCK: Duration = Duration::from_secs(1);
+/// Sweeps of an object because of changes that could not be named are at least this far apart.
+const UNNAMED_PAUSE: Duration = Duration::from_secs(300);
+
+/// Runs the sweeps.
+pub struct Sweeper {
+    /// The door, once both ends are known.
+    pub door: Arc<OnceLock<Arc<Door>>>,
+    /// Worker connections.
+    pub pool: Arc<Pool>,
+    /// Who asked.
+    pub requests: Arc<Requests>,
+    /// Where progress is reported.
+    pub board: Arc<Board>,
+    /// Whether this daemon holds the lease.
+    pub lease: Arc<AtomicBool>,
+    /// The end of the daemon.
+    pub stop: CancellationToken,
+    /// The period.
+    pub every: Duration,
+    /// Whether a sweep runs at start.
+    pub on_start: bool,
+    /// How long nothing could be sent before a run ends incomplete.
+    pub give_up: Duration,
+    /// Batches under way at a time.
+    pub in_flight: usize,
+    /// The counts of the run that goes on, by object.
+    pub progress: Mutex<Vec<Counts>>,
+}
+
+impl Sweeper {
+    /// Runs sweeps until the daemon stops; one that runs then ends incomplete, with all that HubSpot answered
+    /// recorded.
+    pub async fn run(&self) {
+        let mut schedule = Schedule::new(self.every, now());
+        let mut clock = tokio::time::interval(CLOCK);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut started = false;
+        let mut unnamed = vec![None; self.board.objects().len()];
+        while !self.stop.is_cancelled() {
+            self.board.tick("sweep");
+            self.board.set_next_sweep(i64::try_from(schedule.next_at().as_micros()).ok());
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = self.requests.asked() => {}
+                _ = clock.tick() => {}
+            }
+            let due = schedule.due(now());
+            let Some(door) = self.ready() else { continue };
+            if !started {
+                started = true;
+                if self.on_start && self.start_is_due().await {
+                    self.requests.ask(Reason::Start);
+                }
+            } else if due {
+                self.requests.ask(Reason::Clock);
+            }
+            self.ask_for_unnamed(&door, &mut unnamed);
+            if let Some(asked) = self.requests.take() {
+                self.sweep(&door, asked).await;
+            }
+        }
+        self.board.rest("sweep");
+    }
+
+    /// The door, if this daemon may push and has pushed (or put off) what it found waiting at its start.
+    fn ready(&self) -> Option<Arc<Door>> {
+        let door = self.door.get()?;
+        let caught_up = door.caught_up.load(Ordering::Acquire);
+        (self.leased() && caught_up).then(|| Arc::clone(door))
+    }
+
+    /// Whether this daemon holds the lease.
+    pub(super) fn leased(&self) -> bool {
+        self.lease.load(Ordering::Acquire)
+    }
+
+    /// Whether no complete sweep is younger than the period.
+    async fn start_is_due(&self) -> bool {
+        let last = async {
+            let session = self.pool.get().await?;
+            runs::last_complete(&session).await
+        };
+        let last: Result<Option<Run>, postgres::Error> = last.await;
+        match last {
+            Ok(last) => last.and_then(|run| run.finished_at).is_none_or(|at| {
+                let age = now().as_micros().saturating_sub(at.unsigned_abs().into());
+                age >= self.every.as_micros()
+            }),
+            Err(error) => {
+                warn!("cannot ask when the last sweep was, so one runs now: {}", chain(&error));
+                true
+            }
+        }
+    }
+
+    /// Asks for sweeps of objects whose changes could not be named, each at most once in five minutes.
+    fn ask_for_unnamed(&self, door: &Door, asked_at: &mut [Option<Instant>]) {
+        for (object, asked_at) in asked_at.iter_mut().enumerate() {
+            let recent = asked_at.is_some_and(|at| at.elapsed() < UNNAMED_PAUSE);
+            if !recent && door.desk.backlog().wants_sweep(object) {
+                *asked_at = Some(Instant::now());
+                self.requests.ask_for(Reason::Trigger, Some(vec![object]));
+            }
+        }
+    }
+
+    /// The counts of the run that goes on.
+    pub(super) fn progress(&self, object: ObjectIndex, counts: Counts) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress[object] = counts;
+        let summary = self.summary(&progress);
+        drop(progress);
+        self.board.sweep_progress(summary);
+    }
+
+    fn summary(&self, counts: &[Counts]) -> Summary {
+        let names = self.board.objects().iter().map(|object| object.name.clone());
+        Summary(names.zip(counts.iter().copied()).collect())
+    }
+
+    /// Runs one sweep from its first row to its summary.
+    async fn sweep(&self, door: &Arc<Door>, asked: Asked) {
+        let mut run = Run {
+            id: asked.id,
+            kind: "sweep".to_owned(),
+            reason: asked.reason.word().to_owned(),
+            started_at: micros(),
+            finished_at: None,
+            outcome: None,
+            error: None,
+            summary: self.summary(&vec![Counts::default(); door.objects.len()]),
+        };
+        let all: Vec<ObjectIndex> = (0..door.objects.len()).collect();
+        let objects = asked.objects.unwrap_or_else(|| all.clone());
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = vec![Counts::default(); all.len()];
+        info!(run = %run.id, reason = %run.reason, "sweep begins");
+        self.board.sweep_began(run.clone());
+        self.keep(&run).await;
+        let mut errors = Vec::new();
+        let audit = if objects == all { self.audit_bound(&mut errors).await } else { None };
+        let mut counts = vec![Counts::default(); all.len()];
+        for object in objects {
+            let seqs = door.desk.backlog().take_sweep(object);
+            let (end, done, rows) = Pass::new(self, door, object).run().await;
+            counts[object] = done;
+            self.object_ended(door, object, seqs, &end, rows).await;
+            if let End::Incomplete(why) = end {
+                errors.push(format!("{}: {why}", door.mapping.objects[object].name));
+            }
+        }
+        if let (Some(bound), true) = (audit, errors.is_empty()) {
+            self.mark_audit(door, bound, &mut errors).await;
+        }
+        run.summary = self.summary(&counts);
+        run.finished_at = Some(micros());
+        run.outcome = Some(if errors.is_empty() { "complete" } else { "incomplete" }.to_owned());
+        run.error = (!errors.is_empty()).then(|| errors.join("; "));
+        self.keep(&run).await;
+        self.count_failures(door).await;
+        self.report(&run, &counts);
+        self.board.sweep_ended(run.clone());
+        self.requests.ended(run);
+    }
+
+    /// The changes that wanted this sweep are done, or wait again.
+    async fn object_ended(&self, door: &Door, object: ObjectIndex, seqs: Vec<i64>, end: &End, rows: (u64, u64)) {
+        let forgotten = async {
+            let session = self.pool.get().await?;
+            changes::forget(&session, &door.mapping.objects[object].name, &seqs).await
+        };
+        let complete = *end == End::Complete;
+        if complete {
+            self.board.set_rows(object, rows.0, rows.1);
+        }
+        let done = complete && (seqs.is_empty() || forgotten.await.is_ok());
+        let mut backlog = door.desk.backlog();
+        if done { backlog.sweep_done(object, seqs) } else { backlog.sweep_again(object, seqs) }
+    }
+
+    /// Writes the run down. A database that is gone right now costs the row, not the sweep.
+    async fn keep(&self, run: &Run) {
+        let kept = async {
+            let session = self.pool.get().await?;
+            runs::keep(&session, run).await
+        };
+        if let Err(error) = kept.await {
+            warn!(run = %run.id, "the run cannot be written to hubsyncd.run: {}", chain(&error));
+        }
+    }
+
+    async fn audit_bound(&self, errors: &mut Vec<String>) -> Option<audit::Bound> {
+        let door = self.door.get()?;
+        let audited = door.audit.as_ref()?;
+        let bound = async {
+            let session = self.pool.get().await?;
+            audited.begin(&session).await
+        };
+        match bound.await {
+            Ok(bound) => Some(bound),
+            Err(error) => {
+                errors.push(format!("audit log: {}", chain(&error)));
+                None
+            }
+        }
+    }
+
+    async fn mark_audit(&self, door: &Door, bound: audit::Bound, errors: &mut Vec<String>) {
+        let Some(audited) = &door.audit else { return };
+        let marked = async {
+            let mut session = self.pool.get().await?;
+            audited.finish(&mut session, &bound).await
+        };
+        if let Err(error) = marked.await {
+            errors.push(format!("audit log: {}", chain(&error)));
+        }
+    }
+
+    async fn count_failures(&self, door: &Door) {
+        let counted = async {
+            let session = self.pool.get().await?;
+            failures::counts(&session, &door.mapping).await
+        };
+        if let Ok(counts) = counted.await {
+            for (object, count) in counts.into_iter().enumerate() {
+                self.board.set_failures(object, count);
+            }
+        }
+    }
+
+    fn report(&self, run: &Run, counts: &[Counts]) {
+        let took = run.finished_at.unwrap_or(run.started_at) - run.started_at;
+        let took_ms = took / 1000;
+        let words: Vec<String> = self
+            .board
+            .objects()
+            .iter()
+            .zip(counts)
+            .map(|(object, counts)| {
+                let Counts { created, updated, failed } = counts;
+                format!("{}: {created} created, {updated} updated, {failed} failed", object.name)
+            })
+            .collect();
+        let words = words.join("; ");
+        match &run.error {
+            None => info!(run = %run.id, reason = %run.reason, took_ms, "sweep complete: {words}"),
+            Some(error) => warn!(run = %run.id, reason = %run.reason, took_ms,
+                "sweep incomplete, the next one takes what it did not reach: {words}; {error}"),
+        }
+    }
+}
+
+/// The time since the Unix epoch.
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Microseconds since the Unix epoch.
+fn micros() -> i64 {
+    i64::try_from(now().as_micros()).unwrap_or(i64::MAX)
+}

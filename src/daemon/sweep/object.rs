@@ -1,0 +1,300 @@
+//! One object's pass: every row, in key order, in pages, through the door.
+//!
+//! A page is read ahead and unclaimed; the door claims its rows when their slot comes and leaves out what a live
+//! change has taken or will take. The links of a page are compared with HubSpot's before its rows go out, so that
+//! a missing one is made with them. Memory holds a few pages, whatever the table's size.
+
+use super::Sweeper;
+use crate::daemon::door::{Batch, Door, Tally, chain};
+use crate::hubspot::pace::Lane;
+use crate::postgres::{self, ErrorKind};
+use crate::retry::Schedule;
+use crate::sync::change::{Key, ObjectIndex};
+use crate::sync::record::{Read, Record};
+use crate::sync::report::Counts;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::warn;
+
+/// Rows of a page: as many as one question for associations carries.
+const PAGE_ROWS: i64 = 1000;
+/// Pages whose rows are under way at a time.
+const PAGES: usize = 2;
+
+/// How an object's pass ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum End {
+    /// Every row was reached.
+    Complete,
+    /// Not every row was; why.
+    Incomplete(String),
+}
+
+/// One object's pass.
+pub(super) struct Pass<'a> {
+    sweeper: &'a Sweeper,
+    door: &'a Arc<Door>,
+    object: ObjectIndex,
+    pushes: JoinSet<(u64, Tally)>,
+    /// For each page under way, how many of its batches are.
+    pages: HashMap<u64, usize>,
+    /// Batches of pages read and not yet handed to the door.
+    ready: VecDeque<(u64, Read)>,
+    again: Vec<Key>,
+    last_answer: Instant,
+    reason: Option<String>,
+    /// What it did so far.
+    pub(super) counts: Counts,
+    /// Rows read, and how many of them had no HubSpot id.
+    pub(super) rows: (u64, u64),
+}
+
+impl<'a> Pass<'a> {
+    pub(super) fn new(sweeper: &'a Sweeper, door: &'a Arc<Door>, object: ObjectIndex) -> Pass<'a> {
+        Pass {
+            sweeper,
+            door,
+            object,
+            pushes: JoinSet::new(),
+            pages: HashMap::new(),
+            ready: VecDeque::new(),
+            again: Vec::new(),
+            last_answer: Instant::now(),
+            reason: None,
+            counts: Counts::default(),
+            rows: (0, 0),
+        }
+    }
+
+    /// Sweeps the object. What is under way is always awaited, however the pass ends.
+    pub(super) async fn run(mut self) -> (End, Counts, (u64, u64)) {
+        let end = self.pages().await;
+        while self.push_ended().await {}
+        for page in self.ready.iter().map(|(page, _)| *page).chain(self.pages.keys().copied()) {
+            self.door.desk.backlog().page_ends(page);
+        }
+        let end = match end {
+            Ok(()) => End::Complete,
+            Err(reason) => End::Incomplete(reason),
+        };
+        (end, self.counts, self.rows)
+    }
+
+    async fn pages(&mut self) -> Result<(), String> {
+        let mut after: Option<Key> = None;
+        let mut more = true;
+        loop {
+            self.sweeper.board.tick("sweep");
+            self.check()?;
+            if !self.again.is_empty() {
+                self.retry().await?;
+            }
+            while more && self.ready.is_empty() && self.pages.len() < PAGES {
+                more = self.read_page(&mut after).await?;
+            }
+            while self.pushes.len() < self.sweeper.in_flight {
+                let Some((page, read)) = self.ready.pop_front() else { break };
+                self.push(page, read);
+            }
+            if !self.push_ended().await && self.ready.is_empty() && !more && self.again.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the pass may go on.
+    fn check(&self) -> Result<(), String> {
+        if self.sweeper.stop.is_cancelled() {
+            return Err("the daemon stops".to_owned());
+        }
+        if !self.sweeper.leased() {
+            return Err("another daemon took over".to_owned());
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, page: u64, read: Read) {
+        let (door, object) = (Arc::clone(self.door), self.object);
+        self.pushes.spawn(async move {
+            let batch = Batch { object, lane: Lane::Sweep, claimed: Vec::new(), ahead: Some((page, read)) };
+            (page, door.push(batch).await)
+        });
+    }
+
+    /// Takes in the end of one push; false if none is under way.
+    async fn push_ended(&mut self) -> bool {
+        let Some(joined) = self.pushes.join_next().await else { return false };
+        let (page, tally) = joined.expect("a push neither panics nor is cancelled");
+        if tally.answered {
+            self.last_answer = Instant::now();
+        }
+        self.counts.created += tally.created;
+        self.counts.updated += tally.updated;
+        self.counts.failed += tally.failed;
+        self.again.extend(tally.again);
+        self.reason = tally.reason.or(self.reason.take());
+        if let Some(left) = self.pages.get_mut(&page) {
+            *left -= 1;
+            if *left == 0 {
+                self.pages.remove(&page);
+                self.door.desk.backlog().page_ends(page);
+            }
+        }
+        self.sweeper.progress(self.object, self.counts);
+        true
+    }
+
+    /// Reads the next page and prepares its batches; false at the end of the table.
+    async fn read_page(&mut self, after: &mut Option<Key>) -> Result<bool, String> {
+        let page = self.door.desk.backlog().page_begins();
+        let read = match self.read_some(after, page).await {
+            Ok(read) => read,
+            Err(reason) => {
+                self.door.desk.backlog().page_ends(page);
+                return Err(reason);
+            }
+        };
+        let Some(mut read) = read else { return Ok(true) };
+        let Some(last) = read.records.last() else {
+            self.door.desk.backlog().page_ends(page);
+            return Ok(false);
+        };
+        *after = Some(last.key.clone());
+        self.rows.0 += read.records.len() as u64;
+        self.rows.1 += read.records.iter().filter(|record| record.hubspot_id.is_none()).count() as u64;
+        self.compare_links(&mut read.records).await;
+        let read_at = read.read_at;
+        let mut batches = 0;
+        let mut records = read.records.into_iter().peekable();
+        while records.peek().is_some() {
+            let records: Vec<Record> = records.by_ref().take(self.door.max_records).collect();
+            self.ready.push_back((page, Read { records, read_at }));
+            batches += 1;
+        }
+        self.pages.insert(page, batches);
+        Ok(true)
+    }
+
+    /// Reads a page, waiting for a database that is gone. If a row makes the read fail, smaller and smaller pages are
+    /// tried; the row that fails alone is pushed by itself, so that the door lists it, and `None` is answered.
+    async fn read_some(&mut self, after: &mut Option<Key>, page: u64) -> Result<Option<Read>, String> {
+        let reader = &self.door.objects[self.object].reader;
+        let mut pauses = Schedule::new(Duration::from_millis(100), Duration::from_secs(10));
+        let mut limit = PAGE_ROWS;
+        loop {
+            self.check()?;
+            let read = async {
+                let session = self.door.pool.get().await?;
+                reader.page(&session, after.as_ref(), limit).await
+            };
+            match read.await {
+                Ok(read) => return Ok(Some(read)),
+                Err(error) if error.kind == ErrorKind::Rows && limit > 1 => limit /= 8,
+                Err(error) if error.kind == ErrorKind::Rows => {
+                    self.push_unreadable(after, page).await?;
+                    return Ok(None);
+                }
+                Err(error) if matches!(error.kind, ErrorKind::Unreachable | ErrorKind::Busy) => {
+                    self.wait(&mut pauses, || chain(&error)).await?;
+                }
+                Err(error) => return Err(chain(&error)),
+            }
+            limit = limit.max(1);
+        }
+    }
+
+    /// Hands the row after `after`, which no page can read, to the door by its key alone.
+    async fn push_unreadable(&mut self, after: &mut Option<Key>, page: u64) -> Result<(), String> {
+        let next = async {
+            let session = self.door.pool.get().await?;
+            self.door.objects[self.object].reader.next_key(&session, after.as_ref()).await
+        };
+        let next: Result<Option<Key>, postgres::Error> = next.await;
+        let key = next.map_err(|error| chain(&error))?;
+        let Some(key) = key else { return Err("a page cannot be read, and no row follows".to_owned()) };
+        *after = Some(key.clone());
+        self.push_keys(page, vec![key]);
+        self.pages.insert(page, 1);
+        Ok(())
+    }
+
+    /// Pushes rows by key with a fresh read.
+    fn push_keys(&mut self, page: u64, keys: Vec<Key>) {
+        let (door, object) = (Arc::clone(self.door), self.object);
+        self.pushes.spawn(async move {
+            let claimed = door.desk.backlog().claim_swept(object, &keys, page, door.desk.now());
+            (page, door.push(Batch { object, lane: Lane::Sweep, claimed, ahead: None }).await)
+        });
+    }
+
+    /// Tries again what HubSpot did not answer, after a pause; gives up if nothing could be sent for too long.
+    async fn retry(&mut self) -> Result<(), String> {
+        let mut pauses = Schedule::new(Duration::from_millis(500), Duration::from_secs(15));
+        while !self.again.is_empty() {
+            while self.push_ended().await {}
+            let reason = self.reason.clone();
+            self.wait(&mut pauses, || reason.unwrap_or_else(|| "HubSpot did not answer".to_owned())).await?;
+            let mut keys = std::mem::take(&mut self.again);
+            while !keys.is_empty() {
+                let rest = keys.split_off(keys.len().min(self.door.max_records));
+                let page = self.door.desk.backlog().page_begins();
+                self.pages.insert(page, 1);
+                self.push_keys(page, keys);
+                keys = rest;
+            }
+            while self.push_ended().await {}
+        }
+        Ok(())
+    }
+
+    /// Pauses; gives up if nothing could be sent for too long.
+    async fn wait(&mut self, pauses: &mut Schedule, why: impl FnOnce() -> String) -> Result<(), String> {
+        self.check()?;
+        if self.last_answer.elapsed() >= self.sweeper.give_up {
+            return Err(format!(
+                "nothing could be sent for {}; the last reason: {}",
+                humantime::format_duration(self.sweeper.give_up),
+                why()
+            ));
+        }
+        let pause = pauses.next().min(self.sweeper.give_up);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => Ok(()),
+            () = self.sweeper.stop.cancelled() => Err("the daemon stops".to_owned()),
+        }
+    }
+
+    /// Compares what we remember of the page's links with what HubSpot holds, so that a missing one is made again.
+    /// If HubSpot does not say, our memory stands.
+    async fn compare_links(&self, records: &mut [Record]) {
+        let object = &self.door.objects[self.object];
+        let from_type = &self.door.mapping.objects[self.object].object_type;
+        for (at, link) in object.links.iter().enumerate() {
+            let linked = |record: &&mut Record| record.known_id().is_some() && record.targets[at].is_some();
+            let ids: Vec<String> = records
+                .iter_mut()
+                .filter(linked)
+                .filter_map(|record| record.known_id().map(str::to_owned))
+                .collect();
+            if ids.is_empty() {
+                continue;
+            }
+            let held = match self.door.held_links(link, from_type, &ids, Lane::Sweep).await {
+                Ok(held) => held,
+                Err(failed) => {
+                    warn!(object = %self.door.mapping.objects[self.object].name,
+                        "links cannot be compared with HubSpot's, what was linked before is believed: {}", chain(&failed));
+                    continue;
+                }
+            };
+            let held: HashSet<(String, String)> = held.into_iter().collect();
+            for record in records.iter_mut().filter(linked) {
+                let pair = record.known_id().map(str::to_owned).zip(record.targets[at].clone());
+                record.linked[at] = pair.filter(|pair| held.contains(pair)).map(|(_, to)| to);
+            }
+        }
+    }
+}
