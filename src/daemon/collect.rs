@@ -8,7 +8,7 @@
 
 use super::board::{Board, Condition, Listener};
 use super::door::{Batch, Door, Tally, chain};
-use crate::hubspot::pace::Lane;
+use crate::hubspot::Lane;
 use crate::postgres::changes::{self, Looker};
 use crate::postgres::control::{Armed, Arming, Awake, Control};
 use crate::postgres::{self, failures};
@@ -72,6 +72,7 @@ pub(super) struct Collect {
     /// Changes in the table that memory does not hold, by object.
     beyond: Vec<u64>,
     probed_at: Instant,
+    safety_at: Instant,
     trouble: Option<Schedule>,
 }
 
@@ -98,6 +99,7 @@ impl Collect {
             complete: false,
             beyond: vec![0; objects],
             probed_at: Instant::now(),
+            safety_at: Instant::now(),
             trouble: None,
         }
     }
@@ -234,9 +236,15 @@ impl Collect {
             }
         };
         let pause = match (&mut self.trouble, refused) {
-            (Some(trouble), _) => trouble.next(),
-            (None, true) => self.max_delay.clamp(INTERVAL.0, INTERVAL.1),
-            (None, false) => SAFETY,
+            (Some(trouble), _) => Some(trouble.next()),
+            (None, true) => Some(self.max_delay.clamp(INTERVAL.0, INTERVAL.1)),
+            (None, false) => None,
+        };
+        let look_again = async {
+            match pause {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => std::future::pending().await,
+            }
         };
         tokio::select! {
             () = stop.cancelled() => Woken::Stopped,
@@ -250,12 +258,14 @@ impl Collect {
             }
             () = self.door.desk.freed() => Woken::Time,
             () = ready => Woken::Time,
-            () = tokio::time::sleep(pause) => if pause == SAFETY { Woken::Safety } else { Woken::Bell },
+            () = look_again => Woken::Bell,
+            () = tokio::time::sleep_until(self.safety_at + SAFETY) => Woken::Safety,
         }
     }
 
     /// What is done once a second: counts that a look does not bring, and the probe of a halted door.
     async fn safety(&mut self) {
+        self.safety_at = Instant::now();
         if !self.complete {
             let counted = async {
                 let session = self.door.pool.get().await?;

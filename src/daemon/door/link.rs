@@ -1,10 +1,11 @@
 //! Links: associations of accepted records, made after the record exists.
 
+use super::Door;
 use super::item::{Fate, Item, Links};
-use super::send::Sending;
-use crate::hubspot::client::LinkSpec;
-use crate::hubspot::error::{Disposition, Failed};
+use super::send::{Sending, denial};
+use crate::hubspot::{AssociationKind, AssociationType, Disposition, Failed, FoundLink, Lane, ReadLinks};
 use crate::sync::answer::Denial;
+use crate::sync::change::ObjectIndex;
 use crate::sync::outcome::Refusal;
 use crate::sync::plan::links_to_make;
 use std::collections::{HashMap, HashSet};
@@ -19,8 +20,21 @@ pub struct LinkKind {
     pub name: String,
     /// The target's object type.
     pub to_type: String,
-    /// The unlabelled association, or a labelled one.
-    pub spec: LinkSpec,
+    /// The labelled association's type; `None`: the unlabelled one, which HubSpot finds.
+    pub label: Option<AssociationType>,
+}
+
+impl LinkKind {
+    /// Whether an association that HubSpot holds is this one.
+    fn is_held(&self, found: &FoundLink) -> bool {
+        match &self.label {
+            None => true,
+            Some(label) => found
+                .types
+                .iter()
+                .any(|held| held.type_id == label.type_id && held.category == label.category),
+        }
+    }
 }
 
 /// One link to make.
@@ -90,13 +104,14 @@ impl Sending<'_> {
     /// One request; answers what became of each pair. Pairs that the answer does not confirm are read back.
     async fn associate(&mut self, link: usize, pairs: &[Pair]) -> Result<Vec<Made>, Failed> {
         let kind = &self.door.objects[self.object].links[link];
-        let ends: Vec<(String, String)> =
-            pairs.iter().map(|pair| (pair.from.clone(), pair.to.clone())).collect();
+        let ends: Vec<(&str, &str)> = pairs.iter().map(|pair| (&*pair.from, &*pair.to)).collect();
+        let association = kind.label.as_ref().map_or(AssociationKind::Default, AssociationKind::Labelled);
         let slot = self.slot().await;
         let client = &self.door.client;
-        let reply =
-            client.associate(slot, self.object_type(), &kind.to_type, &kind.spec, &ends).await?;
+        let reply = client.associate(slot, self.object_type(), &kind.to_type, association, &ends).await?;
         self.answered = true;
+        let correlation_id = reply.correlation_id.as_deref();
+        let errors: Vec<Denial> = reply.errors.iter().map(|error| denial(error, correlation_id)).collect();
         let made: HashSet<(String, String)> = reply.made.into_iter().collect();
         let unsaid: Vec<&Pair> = pairs.iter().filter(|pair| !confirmed(&made, pair)).collect();
         let held = if unsaid.is_empty() { HashSet::new() } else { self.read_back(link, &unsaid).await? };
@@ -104,7 +119,7 @@ impl Sending<'_> {
             if confirmed(&made, pair) || confirmed(&held, pair) {
                 return Made::Yes;
             }
-            match denial_of(&reply.errors, pair, pairs.len()) {
+            match denial_of(&errors, pair, pairs.len()) {
                 Some(denial) => Made::Refused(refusal(denial.refusal.clone(), pair)),
                 None => Made::Again,
             }
@@ -114,15 +129,37 @@ impl Sending<'_> {
 
     /// Which of the pairs HubSpot holds.
     async fn read_back(&mut self, link: usize, pairs: &[&Pair]) -> Result<HashSet<(String, String)>, Failed> {
-        let kind = &self.door.objects[self.object].links[link];
         let mut from: Vec<String> = pairs.iter().map(|pair| pair.from.clone()).collect();
         from.sort();
         from.dedup();
-        let slot = self.slot().await;
-        let held =
-            self.door.client.read_associations(slot, self.object_type(), &kind.to_type, &from).await?;
-        let ours = held.into_iter().filter(|association| kind.spec.is_among(association));
-        Ok(ours.map(|association| (association.from, association.to)).collect())
+        let held = self.door.held_links(self.object, link, &from, self.lane).await?;
+        Ok(held.into_iter().collect())
+    }
+}
+
+impl Door {
+    /// The links of one kind that HubSpot holds from these records, as (from, to), every page of them.
+    pub(in crate::daemon) async fn held_links(
+        &self,
+        object: ObjectIndex,
+        link: usize,
+        from: &[String],
+        lane: Lane,
+    ) -> Result<Vec<(String, String)>, Failed> {
+        let kind = &self.objects[object].links[link];
+        let from_type = &self.mapping.objects[object].object_type;
+        let mut held = Vec::new();
+        let mut next: Vec<(String, Option<String>)> = from.iter().map(|id| (id.clone(), None)).collect();
+        while !next.is_empty() {
+            let inputs: Vec<ReadLinks<'_>> =
+                next.iter().map(|(id, after)| ReadLinks { id, after: after.as_deref() }).collect();
+            let slot = self.pace.slot(lane).await;
+            let page = self.client.read_associations(slot, from_type, &kind.to_type, &inputs).await?;
+            let ours = page.links.into_iter().filter(|found| kind.is_held(found));
+            held.extend(ours.map(|found| (found.from, found.to)));
+            next = page.next.into_iter().map(|(id, after)| (id, Some(after))).collect();
+        }
+        Ok(held)
     }
 }
 

@@ -15,15 +15,15 @@ mod send;
 
 use super::board::Board;
 use super::desk::Desk;
-use crate::hubspot::client::Client;
-use crate::hubspot::pace::{Lane, Pace, Slot};
+use crate::hubspot::{Client, Lane, Pace, Slot};
 use crate::mapping::Mapping;
+use crate::postgres::audit::Audit;
 use crate::postgres::connect::Pool;
 use crate::postgres::receipt::Writer;
 use crate::postgres::rows::Reader;
 use crate::postgres::{self, ErrorKind};
 use crate::sync::backlog::{Claimed, Release};
-use crate::sync::change::{Key, ObjectIndex};
+use crate::sync::change::{Change, Key, ObjectIndex};
 use crate::sync::outcome::Refusal;
 use crate::sync::plan::Rules;
 use crate::sync::record::Read;
@@ -74,8 +74,16 @@ pub struct Door {
     pub board: Arc<Board>,
     /// Whether this daemon holds the lease; without it nothing is sent.
     pub lease: Arc<AtomicBool>,
+    /// The application's audit log, if it is mapped.
+    pub audit: Option<Audit>,
+    /// Whether all that waited at the start was pushed, or put off, so that sweeps may run.
+    pub caught_up: AtomicBool,
+    /// Whether failures came or went since they were counted.
+    pub failures_changed: AtomicBool,
     /// The most records a request.
     pub max_records: usize,
+    /// The most bytes of properties a request.
+    pub max_bytes: usize,
 }
 
 /// Rows of one object on their way out.
@@ -183,6 +191,7 @@ impl Door {
             None => self.read(object, &claimed).await,
         };
         let (read_at, mut items) = match read {
+            Ok(read) if claimed.len() > 1 && bytes(&read) > self.max_bytes => return halves(claimed),
             Ok(read) => (read.read_at, Item::pair(claimed, read, &self.objects[object].rules)),
             Err(error) if error.kind == ErrorKind::Rows && claimed.len() > 1 => return halves(claimed),
             Err(error) if error.kind == ErrorKind::Rows => (0, Item::unreadable(claimed, &error)),
@@ -197,6 +206,12 @@ impl Door {
         tally.answered |= sending.answered;
         tally.reason = sending.reason.take().or(tally.reason.take());
         self.finish(object, lane, read_at, items, tally).await
+    }
+
+    /// A change with its key as Postgres prints it; a key that no row can have stays as it is and finds none.
+    pub fn canonical(&self, change: Change) -> Change {
+        let canonical = change.key.as_ref().and_then(|key| self.objects[change.object].reader.canonical(key));
+        Change { key: canonical.or(change.key), ..change }
     }
 
     async fn read(&self, object: ObjectIndex, claimed: &[Claimed]) -> Result<Read, postgres::Error> {
@@ -250,6 +265,11 @@ fn again(now: Duration, attempts: u32) -> Release {
 /// The release of a row that another row or the application held.
 fn held(now: Duration) -> Release {
     Release::Again { not_before: now + HELD_PAUSE, counts: false }
+}
+
+/// How many bytes of properties a request for these records would carry.
+fn bytes(read: &Read) -> usize {
+    read.records.iter().map(|record| record.properties.len()).sum()
 }
 
 /// Two halves of what was refused as a whole.

@@ -2,7 +2,7 @@
 
 use super::item::{Fate, Item, Links};
 use super::{Door, Parts, Tally, again, chain, halves, held};
-use crate::hubspot::pace::Lane;
+use crate::hubspot::Lane;
 use crate::postgres::receipt::{Entry, Receipt, Written};
 use crate::postgres::{self, changes};
 use crate::retry::Schedule;

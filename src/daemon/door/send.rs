@@ -3,12 +3,9 @@
 use super::Door;
 use super::chain;
 use super::item::{Fate, Item, Links};
-use crate::hubspot::client::{UpdateInput, UpsertInput};
-use crate::hubspot::error::{Disposition, Failed};
-use crate::hubspot::pace::{Lane, Slot};
-use crate::hubspot::wire::BatchReply;
+use crate::hubspot::{self, BatchReply, Disposition, Failed, Lane, RecordError, Slot, UpdateInput, UpsertInput};
 use crate::mapping::OnMissing;
-use crate::sync::answer::{By, Input, Verdict, attribute};
+use crate::sync::answer::{By, Denial, Done, Input, Verdict, attribute};
 use crate::sync::change::{Key, ObjectIndex};
 use crate::sync::outcome::Refusal;
 use crate::sync::plan::{Adoption, Step};
@@ -21,7 +18,7 @@ const SILENT_ATTEMPTS: u32 = 5;
 pub(super) struct Sending<'a> {
     pub(super) door: &'a Door,
     pub(super) object: ObjectIndex,
-    lane: Lane,
+    pub(super) lane: Lane,
     slot: Option<Slot>,
     /// Whether HubSpot answered at least one request, be it by refusing.
     pub(super) answered: bool,
@@ -74,13 +71,19 @@ impl<'a> Sending<'a> {
         let values: Vec<String> =
             asked.iter().filter_map(|at| Some(rules.normalise(items[*at].creates()?))).collect();
         let slot = self.slot().await;
-        let found = match self.door.client.read_by(slot, self.object_type(), Some(match_on), &values).await {
+        let asked_for: Vec<&str> = values.iter().map(String::as_str).collect();
+        let client = &self.door.client;
+        let found = client.read_by(slot, self.object_type(), Some(match_on), &asked_for, &[match_on]).await;
+        let found = match found {
             Ok(found) => found,
             Err(failed) => return self.failed(items, &asked, failed),
         };
         self.answered = true;
-        let ids: HashMap<String, String> =
-            found.into_iter().map(|found| (rules.normalise(&found.value), found.id)).collect();
+        let named = |found: hubspot::Done| {
+            let value = found.properties.get(match_on)?.as_deref()?;
+            Some((rules.normalise(value), found.id))
+        };
+        let ids: HashMap<String, String> = found.into_iter().filter_map(named).collect();
         let Some(owners) = self.owners(items, &asked, ids.values().cloned().collect()).await else { return };
         for (at, value) in asked.into_iter().zip(values) {
             let item = &mut items[at];
@@ -106,7 +109,7 @@ impl<'a> Sending<'a> {
             .zip(&traces)
             .filter_map(|(at, trace)| {
                 let value = items[*at].creates()?;
-                Some(UpsertInput { trace, value, properties: &items[*at].record().properties })
+                Some(UpsertInput { trace, match_value: value, properties: &items[*at].record().properties })
             })
             .collect();
         let slot = self.slot().await;
@@ -170,8 +173,11 @@ impl<'a> Sending<'a> {
         self.answered = true;
         let inputs: Vec<Input<'_>> =
             traces.iter().zip(names).map(|(trace, name)| Input { trace, name }).collect();
-        let verdicts = attribute(&inputs, &reply.results, &reply.errors, by);
         let creating = matches!(by, By::Match(_));
+        let correlation_id = reply.correlation_id.as_deref();
+        let results: Vec<Done> = reply.results.into_iter().map(|done| self.done(done)).collect();
+        let errors: Vec<Denial> = reply.errors.iter().map(|error| denial(error, correlation_id)).collect();
+        let verdicts = attribute(&inputs, &results, &errors, by);
         let mut silent = Vec::new();
         for (at, verdict) in sent.iter().copied().zip(verdicts) {
             items[at].fate = match verdict {
@@ -197,6 +203,13 @@ impl<'a> Sending<'a> {
         silent
     }
 
+    /// A result, with the natural key's value if HubSpot sent it.
+    fn done(&self, done: hubspot::Done) -> Done {
+        let match_on = self.rules().match_on.as_deref();
+        let match_value = match_on.and_then(|name| done.properties.get(name).cloned()).flatten();
+        Done { id: done.id, trace: done.trace, created: done.new, match_value }
+    }
+
     /// What becomes of a write that HubSpot answered without a word about it.
     fn unconfirmed(&mut self, item: &Item) -> Fate {
         if item.claimed.attempts + 1 < SILENT_ATTEMPTS {
@@ -220,12 +233,7 @@ impl<'a> Sending<'a> {
     /// What the failure of a request with `count` records means for each of them.
     pub(super) fn fate_of(&mut self, count: usize, failed: &Failed) -> Fate {
         match failed.disposition {
-            Disposition::Retry { .. } => {
-                self.reason = Some(chain(failed));
-                Fate::Again
-            }
-            Disposition::Halt => {
-                self.door.pace.halt(chain(failed));
+            Disposition::Retry { .. } | Disposition::Halt { .. } => {
                 self.reason = Some(chain(failed));
                 Fate::Again
             }
@@ -242,8 +250,8 @@ impl<'a> Sending<'a> {
         for at in silent.iter().copied() {
             let Some(id) = items[at].updates().map(str::to_owned) else { continue };
             let slot = self.slot().await;
-            let found = match self.door.client.get(slot, self.object_type(), &id).await {
-                Ok(found) => found,
+            let found = match self.door.client.get(slot, self.object_type(), &id, &[]).await {
+                Ok(found) => found.map(|found| found.id),
                 Err(failed) => {
                     items[at].fate = self.fate_of(1, &failed);
                     continue;
@@ -379,6 +387,15 @@ impl<'a> Sending<'a> {
 fn traces(sent: &[usize]) -> Vec<String> {
     let request = uuid::Uuid::new_v4().simple().to_string();
     sent.iter().map(|at| format!("{request}-{at}")).collect()
+}
+
+/// An error of a reply, in the middle's words.
+pub(super) fn denial(error: &RecordError, correlation_id: Option<&str>) -> Denial {
+    Denial {
+        traces: error.traces.clone(),
+        ids: error.ids.clone(),
+        refusal: error.refusal(correlation_id),
+    }
 }
 
 fn missing(id: &str) -> Refusal {

@@ -6,7 +6,7 @@
 
 use super::Sweeper;
 use crate::daemon::door::{Batch, Door, Tally, chain};
-use crate::hubspot::pace::Lane;
+use crate::hubspot::Lane;
 use crate::postgres::{self, ErrorKind};
 use crate::retry::Schedule;
 use crate::sync::change::{Key, ObjectIndex};
@@ -271,8 +271,7 @@ impl<'a> Pass<'a> {
     /// If HubSpot does not say, our memory stands.
     async fn compare_links(&self, records: &mut [Record]) {
         let object = &self.door.objects[self.object];
-        let from_type = &self.door.mapping.objects[self.object].object_type;
-        for (at, link) in object.links.iter().enumerate() {
+        for at in 0..object.links.len() {
             let linked = |record: &&mut Record| record.known_id().is_some() && record.targets[at].is_some();
             let ids: Vec<String> = records
                 .iter_mut()
@@ -282,7 +281,7 @@ impl<'a> Pass<'a> {
             if ids.is_empty() {
                 continue;
             }
-            let held = match self.door.held_links(link, from_type, &ids, Lane::Sweep).await {
+            let held = match self.door.held_links(self.object, at, &ids, Lane::Sweep).await {
                 Ok(held) => held,
                 Err(failed) => {
                     warn!(object = %self.door.mapping.objects[self.object].name,
