@@ -1,0 +1,242 @@
+//! The keeper: the control session, and with it the lease, for as long as the daemon lives.
+//!
+//! It connects, looks whether the database fits, takes the lease or stands by, and then collects until the session
+//! is lost; then it begins again. Before the first lease a schema that does not fit ends the daemon; afterwards it is
+//! waited for. It waits on the session's loss and the end of the daemon.
+
+use super::board::{Board, Condition, Lease, Listener};
+use super::collect::{Collect, Ended};
+use super::door::{Door, chain};
+use super::exit::{CONFIGURATION, DENIED, Exit};
+use super::prepare::{self, Parts, Unprepared};
+use crate::config::Config;
+use crate::hubspot::Client;
+use crate::postgres::address::Address;
+use crate::postgres::connect::Pool;
+use crate::postgres::control::{Awake, Control};
+use crate::postgres::{self, ErrorKind, runs};
+use crate::retry::Schedule;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// How often a standby tries the lock. It never waits in it: a waiter would pin the vacuum horizon.
+const STANDBY: Duration = Duration::from_secs(2);
+
+/// Keeps the control session.
+pub(super) struct Keeper {
+    pub(super) config: Arc<Config>,
+    pub(super) address: Address,
+    pub(super) pool: Arc<Pool>,
+    pub(super) client: Arc<Client>,
+    pub(super) board: Arc<Board>,
+    pub(super) lease: Arc<AtomicBool>,
+    pub(super) door: Arc<OnceLock<Arc<Door>>>,
+    pub(super) stop: CancellationToken,
+}
+
+/// Why a session ended.
+enum End {
+    Stopped,
+    Lost(postgres::Error),
+    Exit(Exit),
+}
+
+impl Keeper {
+    /// Keeps a control session until the daemon stops; then waits for the pushes under way and their receipts.
+    ///
+    /// # Errors
+    /// What the daemon cannot work with, before it has pushed for the first time.
+    pub(super) async fn run(&self) -> Result<(), Exit> {
+        let mut collect = None;
+        let mut pauses = Schedule::new(Duration::from_millis(100), Duration::from_secs(5));
+        let mut result = Ok(());
+        while !self.stop.is_cancelled() {
+            self.board.tick("collect");
+            let end = self.session(&mut collect, &mut pauses).await;
+            self.lease.store(false, Ordering::Release);
+            self.board.set_listener(Listener::Down);
+            match end {
+                End::Stopped => break,
+                End::Exit(exit) => {
+                    result = Err(exit);
+                    break;
+                }
+                End::Lost(error) => {
+                    self.board.set_condition(condition(&error), Some(chain(&error)));
+                    self.board.set_lease(Lease::Unknown);
+                    let pause = pauses.next();
+                    warn!("the database is not to be had; changes wait in it, next attempt in {} ms: {}",
+                        pause.as_millis(), chain(&error));
+                    self.rest(pause).await;
+                }
+            }
+        }
+        if let Some(mut collect) = collect {
+            while collect.pushes.join_next().await.is_some() {}
+        }
+        self.board.rest("collect");
+        result
+    }
+
+    /// Waits, or until the daemon stops.
+    async fn rest(&self, pause: Duration) -> bool {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => false,
+            () = self.stop.cancelled() => true,
+        }
+    }
+
+    async fn session(&self, collect: &mut Option<Collect>, pauses: &mut Schedule) -> End {
+        let opened = tokio::select! {
+            opened = Control::open(&self.address) => opened,
+            () = self.stop.cancelled() => return End::Stopped,
+        };
+        let mut control = match opened {
+            Ok(control) => control,
+            Err(error) => return self.opening_failed(error, collect.is_some()),
+        };
+        let shapes = tokio::select! {
+            shapes = self.inspect(collect.is_some()) => shapes,
+            () = self.stop.cancelled() => return End::Stopped,
+        };
+        let shapes = match shapes {
+            Ok(shapes) => shapes,
+            Err(end) => return end,
+        };
+        match self.take_lease(&mut control).await {
+            Ok(true) => {}
+            Ok(false) => return End::Stopped,
+            Err(error) => return End::Lost(error),
+        }
+        self.settle_in(&control);
+        if collect.is_none() {
+            let parts = Parts {
+                config: &self.config,
+                pool: &self.pool,
+                client: &self.client,
+                board: &self.board,
+                lease: &self.lease,
+            };
+            let prepared = tokio::select! {
+                prepared = prepare::door(&parts, &shapes) => prepared,
+                error = control.lost() => return End::Lost(error),
+                () = self.stop.cancelled() => return End::Stopped,
+            };
+            let door = match prepared {
+                Ok(door) => Arc::new(door),
+                Err(exit) => return End::Exit(exit),
+            };
+            self.remember(&door).await;
+            let batch = &self.config.batch;
+            *collect = Some(Collect::new(
+                Arc::clone(&door),
+                Arc::clone(&self.board),
+                batch.max_delay,
+                self.config.hubspot.in_flight,
+            ));
+            drop(self.door.set(door));
+        }
+        let Some(collect) = collect else { return End::Stopped };
+        self.lease.store(true, Ordering::Release);
+        pauses.reset();
+        match collect.run(control, &self.stop).await {
+            Ended::Stopped => End::Stopped,
+            Ended::Lost(error) => End::Lost(error),
+        }
+    }
+
+    /// A database that is away is waited for; one that cannot serve us ends a daemon that has never pushed.
+    fn opening_failed(&self, error: postgres::Error, pushed: bool) -> End {
+        match error.kind {
+            ErrorKind::Schema if !pushed => End::Exit(Exit::new(CONFIGURATION, chain(&error), None)),
+            ErrorKind::Denied if !pushed => {
+                let hint = "look at user and password of the database URL";
+                End::Exit(Exit::new(DENIED, chain(&error), Some(hint)))
+            }
+            _ => End::Lost(error),
+        }
+    }
+
+    /// Looks whether the database fits the mapping.
+    async fn inspect(&self, pushed: bool) -> Result<Vec<crate::postgres::catalog::Shape>, End> {
+        let session = self.pool.get().await.map_err(End::Lost)?;
+        match prepare::database(&session, &self.config.mapping).await {
+            Ok(shapes) => Ok(shapes),
+            Err(Unprepared::Database(error)) => Err(End::Lost(error)),
+            Err(Unprepared::Exit(exit)) if !pushed => Err(End::Exit(exit)),
+            Err(Unprepared::Exit(exit)) => {
+                Err(End::Lost(postgres::Error::new(ErrorKind::Schema, exit.problems.join("; "))))
+            }
+        }
+    }
+
+    /// Takes the lease, standing by for as long as another daemon holds it; false if the daemon stops.
+    async fn take_lease(&self, control: &mut Awake) -> Result<bool, postgres::Error> {
+        let mut told = false;
+        loop {
+            self.board.tick("collect");
+            if control.try_lease().await? {
+                self.board.set_lease(Lease::Held);
+                return Ok(true);
+            }
+            let holder = control.holder().await?;
+            if !std::mem::replace(&mut told, true) {
+                info!("another daemon holds the lease, this one stands by: {}", holder.as_deref().unwrap_or("unknown"));
+            }
+            self.board.set_lease(Lease::Standby(holder));
+            self.clear();
+            tokio::select! {
+                stopped = self.rest(STANDBY) => if stopped { return Ok(false) },
+                error = control.lost() => return Err(error),
+            }
+        }
+    }
+
+    fn clear(&self) {
+        self.board.set_condition(Condition::Database, None);
+        self.board.set_condition(Condition::Schema, None);
+    }
+
+    /// The lease is held: says how changes are heard of.
+    fn settle_in(&self, control: &Control) {
+        self.clear();
+        let deaf = (!control.listen_proven()).then(|| {
+            "notifications do not arrive over this connection; the change table is looked at all the time instead"
+                .to_owned()
+        });
+        if let Some(words) = &deaf {
+            warn!("{words}");
+        }
+        self.board.set_condition(Condition::Deaf, deaf);
+        info!("lease taken");
+    }
+
+    /// Tells the board what the database remembers of earlier sweeps.
+    async fn remember(&self, door: &Door) {
+        let remembered = async {
+            let session = self.pool.get().await?;
+            runs::abandoned(&session).await?;
+            let last = runs::list(&session, None, 1).await?.pop();
+            let complete = runs::last_complete(&session).await?;
+            Ok::<_, postgres::Error>((last, complete))
+        };
+        match remembered.await {
+            Ok((last, complete)) => {
+                self.board.remember_sweeps(last, complete.and_then(|run| run.finished_at));
+            }
+            Err(error) => warn!("earlier runs cannot be read: {}", chain(&error)),
+        }
+        door.failures_changed.store(true, Ordering::Release);
+    }
+}
+
+/// What an error says of the database.
+fn condition(error: &postgres::Error) -> Condition {
+    match error.kind {
+        ErrorKind::Schema | ErrorKind::Denied => Condition::Schema,
+        _ => Condition::Database,
+    }
+}

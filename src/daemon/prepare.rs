@@ -1,0 +1,216 @@
+//! Preparing: what must be known of both ends before anything is pushed.
+//!
+//! The database's side is compared with the mapping first: a table or column that is missing, or triggers that
+//! are not those of the mapping, end a daemon that has never pushed. Then HubSpot is asked for what only it knows: its
+//! property types, which natural keys are unique, the types of labelled associations, the portal's time zone. HubSpot
+//! may be away for as long as it likes; it is asked again.
+
+use super::board::{Board, Condition};
+use super::desk::Desk;
+use super::door::{Door, LinkKind, Object, chain};
+use super::exit::{CONFIGURATION, Exit};
+use crate::config::Config;
+use crate::hubspot::{AssociationType, Client, Failed, Lane, PropertyInfo};
+use crate::mapping::{Link, Mapping, Object as Declared};
+use crate::postgres::audit::Audit;
+use crate::postgres::catalog::{self, Shape};
+use crate::postgres::connect::Pool;
+use crate::postgres::inspection::Inspection;
+use crate::postgres::receipt::Writer;
+use crate::postgres::rows::Reader;
+use crate::postgres::schema::{self, State};
+use crate::postgres::{self, Session};
+use crate::retry::Schedule;
+use crate::sync::backlog::Backlog;
+use crate::sync::change::ObjectIndex;
+use crate::sync::plan::Rules;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use tracing::warn;
+
+/// The most changes of one object that memory holds.
+const HELD_MAX: usize = 4_000;
+
+/// Why preparing did not come to its end.
+pub(super) enum Unprepared {
+    /// The database is away; try again.
+    Database(postgres::Error),
+    /// Both ends do not fit the mapping.
+    Exit(Exit),
+}
+
+impl From<postgres::Error> for Unprepared {
+    fn from(error: postgres::Error) -> Unprepared {
+        Unprepared::Database(error)
+    }
+}
+
+/// Compares the database with the mapping.
+///
+/// # Errors
+/// [`Unprepared::Exit`] with code 78 for a mapping that does not fit, or triggers that are missing or old.
+pub(super) async fn database(session: &Session, mapping: &Mapping) -> Result<Vec<Shape>, Unprepared> {
+    let shapes = match catalog::inspect(session, mapping).await {
+        Ok(shapes) => shapes,
+        Err(Inspection::Failed(error)) => return Err(error.into()),
+        Err(Inspection::Problems(problems)) => {
+            return Err(Unprepared::Exit(Exit {
+                code: CONFIGURATION,
+                problems: problems.iter().map(ToString::to_string).collect(),
+                hint: Some("correct the mapping or the tables, and look at the daemon's rights".to_owned()),
+            }));
+        }
+    };
+    let hint = Some("run `hubsyncd setup` as a role that owns the tables, or `hubsyncd run --setup`");
+    match schema::installed(session, mapping, &shapes).await? {
+        State::Current => Ok(shapes),
+        State::Missing => {
+            let problem = "the schema hubsyncd is not installed in this database";
+            Err(Unprepared::Exit(Exit::new(CONFIGURATION, problem, hint)))
+        }
+        State::Outdated(parts) => {
+            let problem = format!("what is installed is older than the mapping: {}", parts.join(", "));
+            Err(Unprepared::Exit(Exit::new(CONFIGURATION, problem, hint)))
+        }
+    }
+}
+
+/// What HubSpot says of the mapping.
+struct Portal {
+    properties: Vec<Vec<PropertyInfo>>,
+    labels: HashMap<(ObjectIndex, usize), AssociationType>,
+}
+
+/// Asks HubSpot until it answers.
+async fn portal(client: &Client, mapping: &Mapping, board: &Board) -> Result<Portal, Exit> {
+    let mut pauses = Schedule::new(Duration::from_millis(200), Duration::from_secs(30));
+    loop {
+        match ask(client, mapping).await {
+            Ok(portal) => {
+                board.set_condition(Condition::Breaker, None);
+                return portal;
+            }
+            Err(failed) => {
+                let pause = pauses.next();
+                let words = chain(&failed);
+                warn!("HubSpot cannot be asked about the mapping's properties, nothing is pushed until it answers; \
+                       the changes wait in the database: {words}");
+                board.set_condition(Condition::Breaker, Some(words));
+                tokio::time::sleep(pause).await;
+                client.pace().resume();
+            }
+        }
+    }
+}
+
+async fn ask(client: &Client, mapping: &Mapping) -> Result<Result<Portal, Exit>, Failed> {
+    let pace = client.pace();
+    let account = client.account(pace.slot(Lane::Change).await).await?;
+    pace.set_day(account.time_zone.as_deref(), account.utc_offset_seconds);
+    let mut portal = Portal { properties: Vec::new(), labels: HashMap::new() };
+    let mut problems = Vec::new();
+    for (at, object) in mapping.objects.iter().enumerate() {
+        let properties = client.properties(pace.slot(Lane::Change).await, &object.object_type).await?;
+        problems.extend(not_unique(object, &properties));
+        for (position, link) in object.links.iter().enumerate() {
+            let Some(label) = &link.label else { continue };
+            let to = target(mapping, link);
+            let slot = pace.slot(Lane::Change).await;
+            let types = client.labels(slot, &object.object_type, &to.object_type).await?;
+            match types.into_iter().find(|kind| kind.label.as_ref() == Some(label)) {
+                Some(kind) => drop(portal.labels.insert((at, position), kind)),
+                None => problems.push(format!(
+                    "object {}: HubSpot has no association labelled \"{label}\" from {} to {}",
+                    object.name, object.object_type, to.object_type
+                )),
+            }
+        }
+        portal.properties.push(properties);
+    }
+    if problems.is_empty() {
+        return Ok(Ok(portal));
+    }
+    let hint = Some("correct the mapping, or make the property or label in HubSpot".to_owned());
+    Ok(Err(Exit { code: CONFIGURATION, problems, hint }))
+}
+
+/// The problem of an object that creates records by a natural key that HubSpot does not keep unique: a create
+/// whose answer is lost could then be doubled.
+fn not_unique(object: &Declared, properties: &[PropertyInfo]) -> Option<String> {
+    let match_on = object.match_on.as_deref().filter(|_| object.create && !object.matches_on_email())?;
+    let unique = properties.iter().any(|property| property.name == match_on && property.has_unique_value);
+    (!unique).then(|| {
+        format!(
+            "object {}: create = true needs a natural key that HubSpot keeps unique, and {match_on} of {} is not; make \
+             it a property that requires unique values, or set create = false",
+            object.name, object.object_type
+        )
+    })
+}
+
+fn target<'a>(mapping: &'a Mapping, link: &Link) -> &'a Declared {
+    let at = mapping.position(&link.to).expect("the configuration refuses a link to an object that is not declared");
+    &mapping.objects[at]
+}
+
+/// What the door is built from.
+pub(super) struct Parts<'a> {
+    pub(super) config: &'a Config,
+    pub(super) pool: &'a Arc<Pool>,
+    pub(super) client: &'a Arc<Client>,
+    pub(super) board: &'a Arc<Board>,
+    pub(super) lease: &'a Arc<AtomicBool>,
+}
+
+/// Builds the door once both ends are known.
+///
+/// # Errors
+/// Code 78 where HubSpot's side does not fit the mapping.
+pub(super) async fn door(parts: &Parts<'_>, shapes: &[Shape]) -> Result<Door, Exit> {
+    let mapping = Arc::new(parts.config.mapping.clone());
+    let portal = portal(parts.client, &mapping, parts.board).await?;
+    let object = |at: ObjectIndex| {
+        let declared = &mapping.objects[at];
+        let types: BTreeMap<String, String> = portal.properties[at]
+            .iter()
+            .map(|property| (property.name.clone(), property.kind.clone()))
+            .collect();
+        let unique = shapes.iter().any(|shape| shape.object == at && shape.match_unique);
+        let links = declared.links.iter().enumerate().map(|(position, link)| LinkKind {
+            name: link.name(),
+            to_type: target(&mapping, link).object_type.clone(),
+            label: portal.labels.get(&(at, position)).cloned(),
+        });
+        Object {
+            reader: Reader::new(&mapping, at, shapes, &types),
+            writer: Writer::new(&mapping, at, shapes),
+            rules: Rules::new(declared, unique),
+            links: links.collect(),
+        }
+    };
+    let after = mapping.objects.iter().map(|object| waits_for(&mapping, object)).collect();
+    let backlog = Backlog::new(after, HELD_MAX, parts.config.batch.max_delay);
+    Ok(Door {
+        objects: (0..mapping.objects.len()).map(object).collect(),
+        audit: Audit::new(&mapping, shapes),
+        mapping,
+        pool: Arc::clone(parts.pool),
+        client: Arc::clone(parts.client),
+        pace: Arc::clone(parts.client.pace()),
+        desk: Arc::new(Desk::new(backlog)),
+        board: Arc::clone(parts.board),
+        lease: Arc::clone(parts.lease),
+        caught_up: AtomicBool::new(false),
+        failures_changed: AtomicBool::new(true),
+        max_records: parts.config.batch.max_records,
+        max_bytes: parts.config.batch.max_bytes,
+    })
+}
+
+/// The objects whose new records an object's batches wait for.
+fn waits_for(mapping: &Mapping, object: &Declared) -> Vec<ObjectIndex> {
+    let targets = object.links.iter().filter_map(|link| mapping.position(&link.to));
+    targets.filter(|at| mapping.objects[*at].create && mapping.objects[*at].name != object.name).collect()
+}
