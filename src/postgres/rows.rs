@@ -24,6 +24,7 @@ pub struct Reader {
     by_key: String,
     first_page: String,
     next_page: String,
+    next_key: String,
     owners: String,
 }
 
@@ -49,6 +50,7 @@ impl Reader {
             by_key: select.statement(Rows::ByKey),
             first_page: select.statement(Rows::FirstPage),
             next_page: select.statement(Rows::NextPage),
+            next_key: select.next_key(),
             owners: select::owners(declared, shape),
         }
     }
@@ -127,6 +129,22 @@ impl Reader {
         };
         let rows = rows.map_err(|error| Error::from_client(doing(), error))?;
         self.decode(&rows, doing)
+    }
+
+    /// The key of the first row after `after`, also where its values cannot be read.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn next_key(&self, session: &Session, after: Option<&Key>) -> Result<Option<Key>, Error> {
+        let doing = || format!("reading the next key of {}", self.object);
+        let after = after.map(|key| &**key);
+        let client: &Client = session;
+        let row = client
+            .query_typed(&self.next_key, &[(&after, Type::TEXT)])
+            .await
+            .map_err(|error| Error::from_client(doing(), error))?;
+        let key = row.first().map(|row| get::<&str>(row, 0).map(Key::from)).transpose();
+        key.map_err(|error| Error::with_source(ErrorKind::Other, doing(), error))
     }
 
     /// Who holds these HubSpot ids: `(hubspot_id, key)`, in no order. An id that no row holds is not there; an id

@@ -148,6 +148,18 @@ impl<'a> Select<'a> {
         sql
     }
 
+    /// The statement that reads nothing but the key after `$1` (null: the first), so that it works where a row's values
+    /// cannot be read.
+    pub fn next_key(&self) -> String {
+        let key = cell(&self.object.key);
+        let key_type = self.key_type();
+        let source = quote::table(self.object.from.as_ref().unwrap_or(&self.object.table));
+        format!(
+            "SELECT {key}::text FROM {source} AS t WHERE $1::text IS NULL OR {key} > $1::text::{key_type} \
+             ORDER BY {key} LIMIT 1"
+        )
+    }
+
     /// The core: the rows themselves, every value converted once.
     fn core(&self, rows: Rows) -> String {
         let key = cell(&self.object.key);
