@@ -24,9 +24,17 @@ pub(super) struct Answers {
 impl Operations for Answers {
     fn request_sweep(&self, reason: &'static str) -> Result<Ticket, Refused> {
         self.refuse_standby()?;
-        let reason = if reason == Reason::Manual.word() { Reason::Manual } else { Reason::Socket };
+        let reason = if reason == Reason::Manual.word() {
+            Reason::Manual
+        } else {
+            Reason::Socket
+        };
         let ticket = self.requests.ask(reason);
-        let state = if ticket.started { TicketState::Started } else { TicketState::Queued };
+        let state = if ticket.started {
+            TicketState::Started
+        } else {
+            TicketState::Queued
+        };
         Ok(Ticket { id: ticket.id, state })
     }
 
@@ -44,11 +52,16 @@ impl Operations for Answers {
     fn runs(&self, after: Option<String>, limit: usize) -> BoxFuture<'_, Result<Page<Run>, Refused>> {
         async move {
             let session = self.pool.get().await.map_err(unavailable)?;
-            let mut items =
-                runs::list(&session, after.as_deref(), limit + 1).await.map_err(unavailable)?;
+            let mut items = runs::list(&session, after.as_deref(), limit + 1)
+                .await
+                .map_err(unavailable)?;
             let more = items.len() > limit;
             items.truncate(limit);
-            let next = if more { items.last().map(|run| run.id.clone()) } else { None };
+            let next = if more {
+                items.last().map(|run| run.id.clone())
+            } else {
+                None
+            };
             Ok(Page { items, next })
         }
         .boxed()
@@ -57,7 +70,9 @@ impl Operations for Answers {
     fn failures(&self, after: Option<String>, limit: usize) -> BoxFuture<'_, Result<Page<Failure>, Refused>> {
         async move {
             let session = self.pool.get().await.map_err(unavailable)?;
-            failures::list(&session, after.as_deref(), limit).await.map_err(unavailable)
+            failures::list(&session, after.as_deref(), limit)
+                .await
+                .map_err(unavailable)
         }
         .boxed()
     }
@@ -66,7 +81,9 @@ impl Operations for Answers {
         async move {
             self.refuse_standby()?;
             let session = self.pool.get().await.map_err(unavailable)?;
-            let named = failures::retry(&session, object.as_deref(), key.as_deref()).await.map_err(unavailable)?;
+            let named = failures::retry(&session, object.as_deref(), key.as_deref())
+                .await
+                .map_err(unavailable)?;
             if named == 0
                 && let Some(key) = key
             {

@@ -180,10 +180,12 @@ impl Collect {
         let look = match looked.await {
             Ok(look) => look,
             Err(error) => {
-                debug!("the change table cannot be read, it is tried again: {}", chain(&error));
+                debug!(
+                    "the change table cannot be read, it is tried again: {}",
+                    chain(&error)
+                );
                 self.board.set_condition(Condition::Database, Some(chain(&error)));
-                let schedule =
-                    || Schedule::new(Duration::from_millis(100), Duration::from_secs(5));
+                let schedule = || Schedule::new(Duration::from_millis(100), Duration::from_secs(5));
                 self.trouble.get_or_insert_with(schedule);
                 self.looker.reset();
                 return false;
@@ -192,10 +194,19 @@ impl Collect {
         self.trouble = None;
         self.board.set_condition(Condition::Database, None);
         self.complete = look.saw_everything();
-        let changes = look.changes.into_iter().map(|change| self.door.canonical(change)).collect();
+        let changes = look
+            .changes
+            .into_iter()
+            .map(|change| self.door.canonical(change))
+            .collect();
         let mut backlog = self.door.desk.backlog();
         backlog.admit(number, changes, self.door.desk.now());
-        self.complete || backlog.room().iter().zip(&look.complete).all(|(room, complete)| *complete || *room == 0)
+        self.complete
+            || backlog
+                .room()
+                .iter()
+                .zip(&look.complete)
+                .all(|(room, complete)| *complete || *room == 0)
     }
 
     /// Hands out what may go now, each object in its turn, as long as requests may be under way.
@@ -214,7 +225,13 @@ impl Collect {
             idle = 0;
             let door = Arc::clone(&self.door);
             self.pushes.spawn(async move {
-                door.push(Batch { object, lane: Lane::Change, claimed, ahead: None }).await
+                door.push(Batch {
+                    object,
+                    lane: Lane::Change,
+                    claimed,
+                    ahead: None,
+                })
+                .await
             });
         }
         if self.complete && self.door.desk.backlog().first_attempts_done() {
@@ -327,17 +344,25 @@ impl Collect {
         let backlog = self.door.desk.backlog();
         for object in 0..self.door.objects.len() {
             let held = backlog.held(object) as u64;
-            let pending = if self.complete { held } else { held.max(self.beyond[object]) };
+            let pending = if self.complete {
+                held
+            } else {
+                held.max(self.beyond[object])
+            };
             let oldest = backlog.oldest(object).map(|at| {
-                std::time::Instant::now().checked_sub(now.saturating_sub(at)).unwrap_or_else(std::time::Instant::now)
+                std::time::Instant::now()
+                    .checked_sub(now.saturating_sub(at))
+                    .unwrap_or_else(std::time::Instant::now)
             });
             self.board.set_backlog(object, pending, oldest);
         }
         drop(backlog);
         let limits = self.door.pace.limits();
-        self.board.set_window(limits.window_remaining.into(), limits.window_max.into());
+        self.board
+            .set_window(limits.window_remaining.into(), limits.window_max.into());
         self.board.set_daily_remaining(limits.daily_remaining);
         let halted = self.door.pace.halted();
-        self.board.set_condition(Condition::Breaker, halted.map(|halt| halt.reason));
+        self.board
+            .set_condition(Condition::Breaker, halted.map(|halt| halt.reason));
     }
 }

@@ -17,12 +17,18 @@ pub struct Desk {
 impl Desk {
     /// A desk around `backlog`, whose times count from now.
     pub fn new(backlog: Backlog) -> Desk {
-        Desk { backlog: Mutex::new(backlog), freed: Notify::new(), epoch: Instant::now() }
+        Desk {
+            backlog: Mutex::new(backlog),
+            freed: Notify::new(),
+            epoch: Instant::now(),
+        }
     }
 
     /// The backlog.
     pub fn backlog(&self) -> MutexGuard<'_, Backlog> {
-        self.backlog.lock().expect("no code panics while it holds the backlog")
+        self.backlog
+            .lock()
+            .expect("no code panics while it holds the backlog")
     }
 
     /// The present time as the backlog counts it.

@@ -68,8 +68,11 @@ impl Keeper {
                     self.board.set_condition(condition(&error), Some(chain(&error)));
                     self.board.set_lease(Lease::Unknown);
                     let pause = pauses.next();
-                    warn!("the database is not to be had; changes wait in it, next attempt in {} ms: {}",
-                        pause.as_millis(), chain(&error));
+                    warn!(
+                        "the database is not to be had; changes wait in it, next attempt in {} ms: {}",
+                        pause.as_millis(),
+                        chain(&error)
+                    );
                     self.rest(pause).await;
                 }
             }
@@ -139,7 +142,9 @@ impl Keeper {
             ));
             drop(self.door.set(door));
         }
-        let Some(collect) = collect else { return End::Stopped };
+        let Some(collect) = collect else {
+            return End::Stopped;
+        };
         self.lease.store(true, Ordering::Release);
         pauses.reset();
         match collect.run(control, &self.stop).await {
@@ -167,9 +172,10 @@ impl Keeper {
             Ok(shapes) => Ok(shapes),
             Err(Unprepared::Database(error)) => Err(End::Lost(error)),
             Err(Unprepared::Exit(exit)) if !pushed => Err(End::Exit(exit)),
-            Err(Unprepared::Exit(exit)) => {
-                Err(End::Lost(postgres::Error::new(ErrorKind::Schema, exit.problems.join("; "))))
-            }
+            Err(Unprepared::Exit(exit)) => Err(End::Lost(postgres::Error::new(
+                ErrorKind::Schema,
+                exit.problems.join("; "),
+            ))),
         }
     }
 
@@ -184,7 +190,10 @@ impl Keeper {
             }
             let holder = control.holder().await?;
             if !std::mem::replace(&mut told, true) {
-                info!("another daemon holds the lease, this one stands by: {}", holder.as_deref().unwrap_or("unknown"));
+                info!(
+                    "another daemon holds the lease, this one stands by: {}",
+                    holder.as_deref().unwrap_or("unknown")
+                );
             }
             self.board.set_lease(Lease::Standby(holder));
             self.clear();
@@ -225,7 +234,8 @@ impl Keeper {
         };
         match remembered.await {
             Ok((last, complete)) => {
-                self.board.remember_sweeps(last, complete.and_then(|run| run.finished_at));
+                self.board
+                    .remember_sweeps(last, complete.and_then(|run| run.finished_at));
             }
             Err(error) => warn!("earlier runs cannot be read: {}", chain(&error)),
         }

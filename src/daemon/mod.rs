@@ -62,7 +62,11 @@ pub async fn run(config: Config) -> Result<(), Exit> {
     let mut signals = Signals::install()?;
     let shared = Shared::new(config)?;
     let server = http::Server::bind(&shared.config.http).map_err(|error| {
-        Exit::new(UNAVAILABLE, chain(&error), Some("look at [http] in the configuration, and at who may write there"))
+        Exit::new(
+            UNAVAILABLE,
+            chain(&error),
+            Some("look at [http] in the configuration, and at who may write there"),
+        )
     })?;
     let mut tasks = shared.spawn(server);
     systemd::ready();
@@ -108,9 +112,17 @@ fn fault(ended: Option<Result<Ended, tokio::task::JoinError>>) -> Exit {
         Some(Ok((_, Err(exit)))) => exit,
         Some(Ok((task, Ok(())))) => {
             error!(task, "a task ended that should not");
-            Exit::new(INTERNAL, format!("the task {task} ended"), Some("this is a fault in hubsyncd; please report it"))
+            Exit::new(
+                INTERNAL,
+                format!("the task {task} ended"),
+                Some("this is a fault in hubsyncd; please report it"),
+            )
         }
-        Some(Err(error)) => Exit::new(INTERNAL, chain(&error), Some("this is a fault in hubsyncd; please report it")),
+        Some(Err(error)) => Exit::new(
+            INTERNAL,
+            chain(&error),
+            Some("this is a fault in hubsyncd; please report it"),
+        ),
         None => Exit::new(INTERNAL, "all tasks ended", None),
     }
 }
@@ -129,7 +141,7 @@ impl Shared {
             budget: Budget {
                 requests: config.hubspot.requests,
                 window: config.hubspot.window,
-                in_flight: config.hubspot.in_flight,
+                in_flight: u32::try_from(config.hubspot.in_flight).unwrap_or(u32::MAX),
             },
             observer: Arc::new(move |seen: Observed| {
                 let status = match seen.outcome {
@@ -139,7 +151,13 @@ impl Shared {
                 observed.request(seen.endpoint, status, seen.took);
             }),
         })
-        .map_err(|error| Exit::new(CONFIGURATION, chain(&error), Some("look at [hubspot] and the token")))?;
+        .map_err(|error| {
+            Exit::new(
+                CONFIGURATION,
+                chain(&error),
+                Some("look at [hubspot] and the token"),
+            )
+        })?;
         Ok(Shared {
             pool: Arc::new(Pool::new(address.clone(), config.database.connections)),
             address,
@@ -216,7 +234,11 @@ impl Shared {
             return;
         }
         let ticket = self.requests.ask(Reason::Signal);
-        let when = if ticket.started { "now" } else { "after the one that runs" };
+        let when = if ticket.started {
+            "now"
+        } else {
+            "after the one that runs"
+        };
         info!(run = %ticket.id, "SIGUSR1: a sweep runs {when}");
     }
 }
@@ -240,7 +262,8 @@ impl Signals {
     /// Installs the handlers: the first thing a daemon does, since SIGUSR1 and SIGHUP kill who has none.
     fn install() -> Result<Signals, Exit> {
         let install = |kind| {
-            signal(kind).map_err(|error| Exit::new(INTERNAL, format!("no signal handler: {}", chain(&error)), None))
+            signal(kind)
+                .map_err(|error| Exit::new(INTERNAL, format!("no signal handler: {}", chain(&error)), None))
         };
         Ok(Signals {
             sweep: install(SignalKind::user_defined1())?,

@@ -54,7 +54,7 @@ impl From<postgres::Error> for Unprepared {
 pub(super) async fn database(session: &Session, mapping: &Mapping) -> Result<Vec<Shape>, Unprepared> {
     let shapes = match catalog::inspect(session, mapping).await {
         Ok(shapes) => shapes,
-        Err(Inspection::Failed(error)) => return Err(error.into()),
+        Err(Inspection::Database(error)) => return Err(error.into()),
         Err(Inspection::Problems(problems)) => {
             return Err(Unprepared::Exit(Exit {
                 code: CONFIGURATION,
@@ -71,7 +71,10 @@ pub(super) async fn database(session: &Session, mapping: &Mapping) -> Result<Vec
             Err(Unprepared::Exit(Exit::new(CONFIGURATION, problem, hint)))
         }
         State::Outdated(parts) => {
-            let problem = format!("what is installed is older than the mapping: {}", parts.join(", "));
+            let problem = format!(
+                "what is installed is older than the mapping: {}",
+                parts.join(", ")
+            );
             Err(Unprepared::Exit(Exit::new(CONFIGURATION, problem, hint)))
         }
     }
@@ -95,8 +98,10 @@ async fn portal(client: &Client, mapping: &Mapping, board: &Board) -> Result<Por
             Err(failed) => {
                 let pause = pauses.next();
                 let words = chain(&failed);
-                warn!("HubSpot cannot be asked about the mapping's properties, nothing is pushed until it answers; \
-                       the changes wait in the database: {words}");
+                warn!(
+                    "HubSpot cannot be asked about the mapping's properties, nothing is pushed until it answers; \
+                       the changes wait in the database: {words}"
+                );
                 board.set_condition(Condition::Breaker, Some(words));
                 tokio::time::sleep(pause).await;
                 client.pace().resume();
@@ -109,10 +114,15 @@ async fn ask(client: &Client, mapping: &Mapping) -> Result<Result<Portal, Exit>,
     let pace = client.pace();
     let account = client.account(pace.slot(Lane::Change).await).await?;
     pace.set_day(account.time_zone.as_deref(), account.utc_offset_seconds);
-    let mut portal = Portal { properties: Vec::new(), labels: HashMap::new() };
+    let mut portal = Portal {
+        properties: Vec::new(),
+        labels: HashMap::new(),
+    };
     let mut problems = Vec::new();
     for (at, object) in mapping.objects.iter().enumerate() {
-        let properties = client.properties(pace.slot(Lane::Change).await, &object.object_type).await?;
+        let properties = client
+            .properties(pace.slot(Lane::Change).await, &object.object_type)
+            .await?;
         problems.extend(not_unique(object, &properties));
         for (position, link) in object.links.iter().enumerate() {
             let Some(label) = &link.label else { continue };
@@ -133,14 +143,23 @@ async fn ask(client: &Client, mapping: &Mapping) -> Result<Result<Portal, Exit>,
         return Ok(Ok(portal));
     }
     let hint = Some("correct the mapping, or make the property or label in HubSpot".to_owned());
-    Ok(Err(Exit { code: CONFIGURATION, problems, hint }))
+    Ok(Err(Exit {
+        code: CONFIGURATION,
+        problems,
+        hint,
+    }))
 }
 
 /// The problem of an object that creates records by a natural key that HubSpot does not keep unique: a create
 /// whose answer is lost could then be doubled.
 fn not_unique(object: &Declared, properties: &[PropertyInfo]) -> Option<String> {
-    let match_on = object.match_on.as_deref().filter(|_| object.create && !object.matches_on_email())?;
-    let unique = properties.iter().any(|property| property.name == match_on && property.has_unique_value);
+    let match_on = object
+        .match_on
+        .as_deref()
+        .filter(|_| object.create && !object.matches_on_email())?;
+    let unique = properties
+        .iter()
+        .any(|property| property.name == match_on && property.has_unique_value);
     (!unique).then(|| {
         format!(
             "object {}: create = true needs a natural key that HubSpot keeps unique, and {match_on} of {} is not; make \
@@ -151,7 +170,9 @@ fn not_unique(object: &Declared, properties: &[PropertyInfo]) -> Option<String> 
 }
 
 fn target<'a>(mapping: &'a Mapping, link: &Link) -> &'a Declared {
-    let at = mapping.position(&link.to).expect("the configuration refuses a link to an object that is not declared");
+    let at = mapping
+        .position(&link.to)
+        .expect("the configuration refuses a link to an object that is not declared");
     &mapping.objects[at]
 }
 
@@ -177,12 +198,18 @@ pub(super) async fn door(parts: &Parts<'_>, shapes: &[Shape]) -> Result<Door, Ex
             .iter()
             .map(|property| (property.name.clone(), property.kind.clone()))
             .collect();
-        let unique = shapes.iter().any(|shape| shape.object == at && shape.match_unique);
-        let links = declared.links.iter().enumerate().map(|(position, link)| LinkKind {
-            name: link.name(),
-            to_type: target(&mapping, link).object_type.clone(),
-            label: portal.labels.get(&(at, position)).cloned(),
-        });
+        let unique = shapes
+            .iter()
+            .any(|shape| shape.object == at && shape.match_unique);
+        let links = declared
+            .links
+            .iter()
+            .enumerate()
+            .map(|(position, link)| LinkKind {
+                name: link.name(),
+                to_type: target(&mapping, link).object_type.clone(),
+                label: portal.labels.get(&(at, position)).cloned(),
+            });
         Object {
             reader: Reader::new(&mapping, at, shapes, &types),
             writer: Writer::new(&mapping, at, shapes),
@@ -190,7 +217,11 @@ pub(super) async fn door(parts: &Parts<'_>, shapes: &[Shape]) -> Result<Door, Ex
             links: links.collect(),
         }
     };
-    let after = mapping.objects.iter().map(|object| waits_for(&mapping, object)).collect();
+    let after = mapping
+        .objects
+        .iter()
+        .map(|object| waits_for(&mapping, object))
+        .collect();
     let backlog = Backlog::new(after, HELD_MAX, parts.config.batch.max_delay);
     Ok(Door {
         objects: (0..mapping.objects.len()).map(object).collect(),
@@ -212,5 +243,7 @@ pub(super) async fn door(parts: &Parts<'_>, shapes: &[Shape]) -> Result<Door, Ex
 /// The objects whose new records an object's batches wait for.
 fn waits_for(mapping: &Mapping, object: &Declared) -> Vec<ObjectIndex> {
     let targets = object.links.iter().filter_map(|link| mapping.position(&link.to));
-    targets.filter(|at| mapping.objects[*at].create && mapping.objects[*at].name != object.name).collect()
+    targets
+        .filter(|at| mapping.objects[*at].create && mapping.objects[*at].name != object.name)
+        .collect()
 }

@@ -143,7 +143,10 @@ impl Reader {
             .query_typed(&self.next_key, &[(&after, Type::TEXT)])
             .await
             .map_err(|error| Error::from_client(doing(), error))?;
-        let key = row.first().map(|row| get::<&str>(row, 0).map(Key::from)).transpose();
+        let key = row
+            .first()
+            .map(|row| get::<&str>(row, 0).map(Key::from))
+            .transpose();
         key.map_err(|error| Error::with_source(ErrorKind::Other, doing(), error))
     }
 

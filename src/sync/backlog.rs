@@ -200,7 +200,11 @@ impl Backlog {
         let firsts = self.after[object].iter().filter_map(|target| {
             let target = &self.objects[*target];
             let waiting = target.fresh.first().map(|(seq, _)| *seq);
-            let claimed = target.claimed.values().filter_map(|in_flight| in_flight.fresh).min();
+            let claimed = target
+                .claimed
+                .values()
+                .filter_map(|in_flight| in_flight.fresh)
+                .min();
             waiting.into_iter().chain(claimed).min()
         });
         firsts.min()
@@ -358,19 +362,12 @@ impl Backlog {
         self.objects[object].held.len()
     }
 
-    /// How many rows of `object` wait or are claimed with changes.
-    pub fn pending(&self, object: ObjectIndex) -> usize {
-        let object = &self.objects[object];
-        object.held.len()
-    }
-
-    /// When the oldest waiting change of `object` was first seen here; claimed rows are left out.
+    /// When the oldest change of `object` that is not yet pushed was first seen here.
     pub fn oldest(&self, object: ObjectIndex) -> Option<Duration> {
-        self.objects[object]
-            .keys
-            .values()
-            .map(|named| named.arrived)
-            .min()
+        let object = &self.objects[object];
+        let waiting = object.keys.values().map(|named| named.arrived);
+        let claimed = object.claimed.values().filter_map(|in_flight| in_flight.arrived);
+        waiting.chain(claimed).min()
     }
 
     /// Whether nothing waits on a first attempt and nothing is claimed: what the start-up sweep waits for.
@@ -434,7 +431,13 @@ impl Waiting {
         let named = self.keys.remove(&key).expect("a ready key waits");
         self.unorder(&key, &named);
         let fresh = (named.full && named.attempts == 0).then(|| named.first());
-        self.claimed.insert(key.clone(), InFlight { fresh, arrived: Some(named.arrived) });
+        self.claimed.insert(
+            key.clone(),
+            InFlight {
+                fresh,
+                arrived: Some(named.arrived),
+            },
+        );
         Claimed {
             key,
             seqs: named.seqs,
@@ -451,3 +454,7 @@ impl Named {
         self.seqs.iter().copied().min().expect("a named row has a change")
     }
 }
+
+#[cfg(test)]
+#[path = "backlog_tests.rs"]
+mod tests;

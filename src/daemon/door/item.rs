@@ -59,11 +59,19 @@ pub(super) struct Item {
 impl Item {
     /// Pairs claimed rows with what was read of them, and plans each.
     pub(super) fn pair(claimed: Vec<Claimed>, read: Read, rules: &Rules) -> Vec<Item> {
-        let mut records: ByKey<Record> =
-            read.records.into_iter().map(|record| (record.key.clone(), record)).collect();
+        let mut records: ByKey<Record> = read
+            .records
+            .into_iter()
+            .map(|record| (record.key.clone(), record))
+            .collect();
         let items = claimed.into_iter().map(|claimed| {
             let Some(record) = records.remove(&claimed.key) else {
-                return Item { claimed, record: None, step: Step::Leave, fate: Fate::Gone };
+                return Item {
+                    claimed,
+                    record: None,
+                    step: Step::Leave,
+                    fate: Fate::Gone,
+                };
             };
             let step = rules.step(&record);
             let fate = match &step {
@@ -71,7 +79,12 @@ impl Item {
                 Step::Leave => Fate::Leave,
                 Step::Update(_) | Step::Create(_) => Fate::Open,
             };
-            Item { claimed, record: Some(record), step, fate }
+            Item {
+                claimed,
+                record: Some(record),
+                step,
+                fate,
+            }
         });
         items.collect()
     }

@@ -56,9 +56,15 @@ impl Sending<'_> {
     pub(super) async fn link(&mut self, items: &mut [Item]) {
         let mut wanted: HashMap<usize, Vec<Pair>> = HashMap::new();
         for (at, item) in items.iter().enumerate() {
-            let Fate::Accepted { id, .. } = &item.fate else { continue };
+            let Fate::Accepted { id, .. } = &item.fate else {
+                continue;
+            };
             for (link, to) in links_to_make(item.record()) {
-                wanted.entry(link).or_default().push(Pair { item: at, from: id.clone(), to });
+                wanted.entry(link).or_default().push(Pair {
+                    item: at,
+                    from: id.clone(),
+                    to,
+                });
             }
         }
         let mut links: Vec<(usize, Vec<Pair>)> = wanted.into_iter().collect();
@@ -92,8 +98,11 @@ impl Sending<'_> {
                         self.fate_of(1, &failed);
                     }
                     for pair in &part {
-                        let made =
-                            if refused { Made::Refused(refusal(failed.refusal(), pair)) } else { Made::Again };
+                        let made = if refused {
+                            Made::Refused(refusal(failed.refusal(), pair))
+                        } else {
+                            Made::Again
+                        };
                         note(items, link, pair, made);
                     }
                 }
@@ -105,16 +114,29 @@ impl Sending<'_> {
     async fn associate(&mut self, link: usize, pairs: &[Pair]) -> Result<Vec<Made>, Failed> {
         let kind = &self.door.objects[self.object].links[link];
         let ends: Vec<(&str, &str)> = pairs.iter().map(|pair| (&*pair.from, &*pair.to)).collect();
-        let association = kind.label.as_ref().map_or(AssociationKind::Default, AssociationKind::Labelled);
+        let association = kind
+            .label
+            .as_ref()
+            .map_or(AssociationKind::Default, AssociationKind::Labelled);
         let slot = self.slot().await;
         let client = &self.door.client;
-        let reply = client.associate(slot, self.object_type(), &kind.to_type, association, &ends).await?;
+        let reply = client
+            .associate(slot, self.object_type(), &kind.to_type, association, &ends)
+            .await?;
         self.answered = true;
         let correlation_id = reply.correlation_id.as_deref();
-        let errors: Vec<Denial> = reply.errors.iter().map(|error| denial(error, correlation_id)).collect();
+        let errors: Vec<Denial> = reply
+            .errors
+            .iter()
+            .map(|error| denial(error, correlation_id))
+            .collect();
         let made: HashSet<(String, String)> = reply.made.into_iter().collect();
         let unsaid: Vec<&Pair> = pairs.iter().filter(|pair| !confirmed(&made, pair)).collect();
-        let held = if unsaid.is_empty() { HashSet::new() } else { self.read_back(link, &unsaid).await? };
+        let held = if unsaid.is_empty() {
+            HashSet::new()
+        } else {
+            self.read_back(link, &unsaid).await?
+        };
         let verdicts = pairs.iter().map(|pair| {
             if confirmed(&made, pair) || confirmed(&held, pair) {
                 return Made::Yes;
@@ -151,13 +173,25 @@ impl Door {
         let mut held = Vec::new();
         let mut next: Vec<(String, Option<String>)> = from.iter().map(|id| (id.clone(), None)).collect();
         while !next.is_empty() {
-            let inputs: Vec<ReadLinks<'_>> =
-                next.iter().map(|(id, after)| ReadLinks { id, after: after.as_deref() }).collect();
+            let inputs: Vec<ReadLinks<'_>> = next
+                .iter()
+                .map(|(id, after)| ReadLinks {
+                    id,
+                    after: after.as_deref(),
+                })
+                .collect();
             let slot = self.pace.slot(lane).await;
-            let page = self.client.read_associations(slot, from_type, &kind.to_type, &inputs).await?;
+            let page = self
+                .client
+                .read_associations(slot, from_type, &kind.to_type, &inputs)
+                .await?;
             let ours = page.links.into_iter().filter(|found| kind.is_held(found));
             held.extend(ours.map(|found| (found.from, found.to)));
-            next = page.next.into_iter().map(|(id, after)| (id, Some(after))).collect();
+            next = page
+                .next
+                .into_iter()
+                .map(|(id, after)| (id, Some(after)))
+                .collect();
         }
         Ok(held)
     }
@@ -193,7 +227,9 @@ fn refusal(reason: Refusal, pair: &Pair) -> Refusal {
 
 /// Writes what became of a link into its item; a refusal wins over a delay, and both over success.
 fn note(items: &mut [Item], link: usize, pair: &Pair, made: Made) {
-    let Fate::Accepted { links, .. } = &mut items[pair.item].fate else { return };
+    let Fate::Accepted { links, .. } = &mut items[pair.item].fate else {
+        return;
+    };
     let old = std::mem::replace(links, Links::Made(Vec::new()));
     *links = match (old, made) {
         (Links::Made(mut done), Made::Yes) => {

@@ -116,18 +116,6 @@ pub struct Tally {
     pub reason: Option<String>,
 }
 
-impl Tally {
-    /// Adds another tally to this one.
-    pub fn add(&mut self, other: Tally) {
-        self.created += other.created;
-        self.updated += other.updated;
-        self.failed += other.failed;
-        self.again.extend(other.again);
-        self.answered |= other.answered;
-        self.reason = other.reason.or(self.reason.take());
-    }
-}
-
 /// What is left of a batch after an attempt: parts to be tried alone.
 type Parts = Vec<Vec<Claimed>>;
 
@@ -135,7 +123,12 @@ impl Door {
     /// Pushes a batch and answers what became of it. Every row is released when this returns.
     pub async fn push(&self, batch: Batch) -> Tally {
         let started = tokio::time::Instant::now();
-        let Batch { object, lane, claimed, ahead } = batch;
+        let Batch {
+            object,
+            lane,
+            claimed,
+            ahead,
+        } = batch;
         let mut tally = Tally::default();
         let mut parts: Parts = Vec::new();
         let slot = self.pace.slot(lane).await;
@@ -143,8 +136,14 @@ impl Door {
             None => parts.extend(self.attempt(object, lane, slot, claimed, None, &mut tally).await),
             Some((page, read)) => {
                 let keys: Vec<Key> = read.records.iter().map(|record| record.key.clone()).collect();
-                let claimed = self.desk.backlog().claim_swept(object, &keys, page, self.desk.now());
-                parts.extend(self.attempt(object, lane, slot, claimed, Some(read), &mut tally).await);
+                let claimed = self
+                    .desk
+                    .backlog()
+                    .claim_swept(object, &keys, page, self.desk.now());
+                parts.extend(
+                    self.attempt(object, lane, slot, claimed, Some(read), &mut tally)
+                        .await,
+                );
             }
         }
         while let Some(part) = parts.pop() {
@@ -160,7 +159,11 @@ impl Door {
         let (created, updated, failed) = (tally.created, tally.updated, tally.failed);
         let again = tally.again.len();
         let took_ms = took.as_millis();
-        let lane = if matches!(lane, Lane::Change) { "change" } else { "sweep" };
+        let lane = if matches!(lane, Lane::Change) {
+            "change"
+        } else {
+            "sweep"
+        };
         if let Some(reason) = &tally.reason {
             warn!(object = %name, lane, created, updated, failed, again, took_ms, "batch not finished, its rows are tried again: {reason}");
         } else if created + updated + failed > 0 {
@@ -192,7 +195,10 @@ impl Door {
         };
         let (read_at, mut items) = match read {
             Ok(read) if claimed.len() > 1 && bytes(&read) > self.max_bytes => return halves(claimed),
-            Ok(read) => (read.read_at, Item::pair(claimed, read, &self.objects[object].rules)),
+            Ok(read) => (
+                read.read_at,
+                Item::pair(claimed, read, &self.objects[object].rules),
+            ),
             Err(error) if error.kind == ErrorKind::Rows && claimed.len() > 1 => return halves(claimed),
             Err(error) if error.kind == ErrorKind::Rows => (0, Item::unreadable(claimed, &error)),
             Err(error) => {
@@ -210,8 +216,14 @@ impl Door {
 
     /// A change with its key as Postgres prints it; a key that no row can have stays as it is and finds none.
     pub fn canonical(&self, change: Change) -> Change {
-        let canonical = change.key.as_ref().and_then(|key| self.objects[change.object].reader.canonical(key));
-        Change { key: canonical.or(change.key), ..change }
+        let canonical = change
+            .key
+            .as_ref()
+            .and_then(|key| self.objects[change.object].reader.canonical(key));
+        Change {
+            key: canonical.or(change.key),
+            ..change
+        }
     }
 
     async fn read(&self, object: ObjectIndex, claimed: &[Claimed]) -> Result<Read, postgres::Error> {
@@ -245,7 +257,9 @@ impl Door {
     ) {
         tally.reason = Some(reason.to_owned());
         if !matches!(lane, Lane::Change) {
-            tally.again.extend(claimed.iter().map(|claimed| claimed.key.clone()));
+            tally
+                .again
+                .extend(claimed.iter().map(|claimed| claimed.key.clone()));
         }
         let now = self.desk.now();
         let rows = claimed.into_iter().map(|claimed| {
@@ -259,12 +273,18 @@ impl Door {
 /// The release of a row whose outcome was not learned, after `attempts` such attempts before.
 fn again(now: Duration, attempts: u32) -> Release {
     let pause = AGAIN_MIN.saturating_mul(1 << attempts.min(10)).min(AGAIN_MAX);
-    Release::Again { not_before: now + pause, counts: true }
+    Release::Again {
+        not_before: now + pause,
+        counts: true,
+    }
 }
 
 /// The release of a row that another row or the application held.
 fn held(now: Duration) -> Release {
-    Release::Again { not_before: now + HELD_PAUSE, counts: false }
+    Release::Again {
+        not_before: now + HELD_PAUSE,
+        counts: false,
+    }
 }
 
 /// How many bytes of properties a request for these records would carry.

@@ -2,6 +2,7 @@
 
 use super::item::{Fate, Item, Links};
 use super::{Door, Parts, Tally, again, chain, halves, held};
+use crate::daemon::board::Counted;
 use crate::hubspot::Lane;
 use crate::postgres::receipt::{Entry, Receipt, Written};
 use crate::postgres::{self, changes};
@@ -34,7 +35,11 @@ impl Door {
         items: Vec<Item>,
         tally: &mut Tally,
     ) -> Parts {
-        let links: Vec<&str> = self.objects[object].links.iter().map(|link| link.name.as_str()).collect();
+        let links: Vec<&str> = self.objects[object]
+            .links
+            .iter()
+            .map(|link| link.name.as_str())
+            .collect();
         let mut entries = Vec::new();
         let mut rows: Vec<(Item, After, Option<usize>)> = Vec::with_capacity(items.len());
         for item in items {
@@ -45,14 +50,27 @@ impl Door {
             });
             rows.push((item, after, at));
         }
-        let written = self.write_receipt(object, Receipt { object, read_at, entries }).await;
+        let written = self
+            .write_receipt(
+                object,
+                Receipt {
+                    object,
+                    read_at,
+                    entries,
+                },
+            )
+            .await;
         let mut split = Vec::new();
         let mut locked = Vec::new();
         let mut released = Vec::new();
         let now = self.desk.now();
         for (item, after, at) in rows {
             let written = at.map(|at| &written[at]);
-            let after = if matches!(written, Some(Written::Locked)) { After::Held } else { after };
+            let after = if matches!(written, Some(Written::Locked)) {
+                After::Held
+            } else {
+                after
+            };
             self.count(object, &item, &after, written, tally);
             let Item { claimed, .. } = item;
             match after {
@@ -78,7 +96,11 @@ impl Door {
         }
         self.name_again(object, locked).await;
         self.desk.release(object, released);
-        if split.is_empty() { Parts::new() } else { halves(split) }
+        if split.is_empty() {
+            Parts::new()
+        } else {
+            halves(split)
+        }
     }
 
     fn count(
@@ -94,28 +116,35 @@ impl Door {
         }
         let refused = match (&item.fate, written) {
             (_, Some(Written::Refused(refusal))) | (Fate::Refused(refusal), _) => Some(refusal),
-            (Fate::Accepted { links: Links::Refused(_, refusal), .. }, _) => Some(refusal),
+            (
+                Fate::Accepted {
+                    links: Links::Refused(_, refusal),
+                    ..
+                },
+                _,
+            ) => Some(refusal),
             _ => None,
         };
         let outcome = match (&item.fate, refused) {
             (_, Some(refusal)) => {
                 self.warn_of(object, item.key(), refusal);
                 tally.failed += 1;
-                "failed"
+                Counted::Failed
             }
             (Fate::Accepted { .. }, None) if item.record().hubspot_id.is_none() => {
                 tally.created += 1;
-                "created"
+                Counted::Created
             }
             (Fate::Accepted { .. }, None) => {
                 tally.updated += 1;
-                "updated"
+                Counted::Updated
             }
             _ => return,
         };
-        self.board.record(object, outcome);
+        self.board.count(object, outcome, 1);
         if !item.claimed.seqs.is_empty() && refused.is_none() {
-            self.board.latency(self.desk.now().saturating_sub(item.claimed.arrived));
+            self.board
+                .change_latency(self.desk.now().saturating_sub(item.claimed.arrived));
         }
     }
 
@@ -132,7 +161,7 @@ impl Door {
         if receipt.entries.is_empty() {
             return Vec::new();
         }
-        self.insist("writing a receipt", async || {
+        self.insist("writing a receipt", || async {
             let mut session = self.pool.get().await?;
             self.objects[object].writer.write(&mut session, &receipt).await
         })
@@ -141,7 +170,7 @@ impl Door {
 
     /// Commits ids that HubSpot gave, however long the database takes to be there.
     pub(super) async fn note_ids(&self, object: ObjectIndex, ids: &[(Key, String)]) {
-        self.insist("keeping the ids HubSpot gave", async || {
+        self.insist("keeping the ids HubSpot gave", || async {
             let session = self.pool.get().await?;
             self.objects[object].writer.note_ids(&session, ids).await
         })
@@ -169,7 +198,7 @@ impl Door {
             return;
         }
         let name = &self.mapping.objects[object].name;
-        self.insist("naming rows to be pushed again", async || {
+        self.insist("naming rows to be pushed again", || async {
             let session = self.pool.get().await?;
             changes::name(&session, name, &keys, Op::Update).await
         })
@@ -178,7 +207,10 @@ impl Door {
     }
 
     /// Does something in the database until it succeeds, with growing pauses.
-    async fn insist<T>(&self, what: &str, attempt: impl AsyncFn() -> Result<T, postgres::Error>) -> T {
+    async fn insist<T, F>(&self, what: &str, attempt: impl Fn() -> F) -> T
+    where
+        F: Future<Output = Result<T, postgres::Error>>,
+    {
         let mut pauses = Schedule::new(Duration::from_millis(50), Duration::from_secs(5));
         let mut failures = 0_u32;
         loop {
@@ -187,7 +219,10 @@ impl Door {
                 Err(failure) => {
                     failures += 1;
                     if failures == 3 {
-                        error!("{what} fails and is repeated until it succeeds: {}", chain(&failure));
+                        error!(
+                            "{what} fails and is repeated until it succeeds: {}",
+                            chain(&failure)
+                        );
                     }
                     tokio::time::sleep(pauses.next()).await;
                 }
@@ -200,7 +235,11 @@ impl Door {
 fn entry_of(item: &Item, links: &[&str]) -> (Option<Entry>, After) {
     let blank = blank_entry(&item.claimed, item);
     match &item.fate {
-        Fate::Accepted { id, adopted, links: made } => {
+        Fate::Accepted {
+            id,
+            adopted,
+            links: made,
+        } => {
             let record = item.record();
             let (pairs, refusal, after) = match made {
                 Links::Made(pairs) => (pairs, None, After::Done),
@@ -212,18 +251,42 @@ fn entry_of(item: &Item, links: &[&str]) -> (Option<Entry>, After) {
             let entry = Entry {
                 hubspot_id: Some(id.clone()),
                 synced: complete,
-                audit: if complete { record.entries.clone() } else { Vec::new() },
-                seqs: if again { Vec::new() } else { item.claimed.seqs.clone() },
+                audit: if complete {
+                    record.entries.clone()
+                } else {
+                    Vec::new()
+                },
+                seqs: if again {
+                    Vec::new()
+                } else {
+                    item.claimed.seqs.clone()
+                },
                 clear_failure: complete && record.failed,
                 failure: refusal,
-                made_links: pairs.iter().map(|(link, to)| (links[*link].to_owned(), to.clone())).collect(),
+                made_links: pairs
+                    .iter()
+                    .map(|(link, to)| (links[*link].to_owned(), to.clone()))
+                    .collect(),
                 rename: record.known_id().is_none() && (*adopted || record.update_only_set),
                 ..blank
             };
             (Some(entry), after)
         }
-        Fate::Refused(refusal) => (Some(Entry { failure: Some(refusal.clone()), ..blank }), After::Done),
-        Fate::Gone => (Some(Entry { row_gone: true, clear_failure: true, ..blank }), After::Done),
+        Fate::Refused(refusal) => (
+            Some(Entry {
+                failure: Some(refusal.clone()),
+                ..blank
+            }),
+            After::Done,
+        ),
+        Fate::Gone => (
+            Some(Entry {
+                row_gone: true,
+                clear_failure: true,
+                ..blank
+            }),
+            After::Done,
+        ),
         Fate::Leave => (Some(blank), After::Done),
         Fate::Again | Fate::Open => (None, After::Again),
         Fate::Held => (None, After::Held),

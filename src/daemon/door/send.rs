@@ -3,7 +3,9 @@
 use super::Door;
 use super::chain;
 use super::item::{Fate, Item, Links};
-use crate::hubspot::{self, BatchReply, Disposition, Failed, Lane, RecordError, Slot, UpdateInput, UpsertInput};
+use crate::hubspot::{
+    self, BatchReply, Disposition, Failed, Lane, RecordError, Slot, UpdateInput, UpsertInput,
+};
 use crate::mapping::OnMissing;
 use crate::sync::answer::{By, Denial, Done, Input, Verdict, attribute};
 use crate::sync::change::{Key, ObjectIndex};
@@ -28,7 +30,14 @@ pub(super) struct Sending<'a> {
 
 impl<'a> Sending<'a> {
     pub(super) fn new(door: &'a Door, object: ObjectIndex, lane: Lane, slot: Slot) -> Sending<'a> {
-        Sending { door, object, lane, slot: Some(slot), answered: false, reason: None }
+        Sending {
+            door,
+            object,
+            lane,
+            slot: Some(slot),
+            answered: false,
+            reason: None,
+        }
     }
 
     /// Sends all that is open and makes the links of what was accepted. Afterwards no item is open.
@@ -64,16 +73,23 @@ impl<'a> Sending<'a> {
     /// Asks HubSpot which natural keys exist, where a create could write over another row's record.
     async fn ask_first(&mut self, items: &mut [Item]) {
         let rules = self.rules();
-        let asked: Vec<usize> = (0..items.len()).filter(|at| items[*at].creates().is_some()).collect();
-        let (true, false, Some(match_on)) = (rules.ask_first, asked.is_empty(), rules.match_on.as_deref()) else {
+        let asked: Vec<usize> = (0..items.len())
+            .filter(|at| items[*at].creates().is_some())
+            .collect();
+        let (true, false, Some(match_on)) = (rules.ask_first, asked.is_empty(), rules.match_on.as_deref())
+        else {
             return;
         };
-        let values: Vec<String> =
-            asked.iter().filter_map(|at| Some(rules.normalise(items[*at].creates()?))).collect();
+        let values: Vec<String> = asked
+            .iter()
+            .filter_map(|at| Some(rules.normalise(items[*at].creates()?)))
+            .collect();
         let slot = self.slot().await;
         let asked_for: Vec<&str> = values.iter().map(String::as_str).collect();
         let client = &self.door.client;
-        let found = client.read_by(slot, self.object_type(), Some(match_on), &asked_for, &[match_on]).await;
+        let found = client
+            .read_by(slot, self.object_type(), Some(match_on), &asked_for, &[match_on])
+            .await;
         let found = match found {
             Ok(found) => found,
             Err(failed) => return self.failed(items, &asked, failed),
@@ -84,11 +100,15 @@ impl<'a> Sending<'a> {
             Some((rules.normalise(value), found.id))
         };
         let ids: HashMap<String, String> = found.into_iter().filter_map(named).collect();
-        let Some(owners) = self.owners(items, &asked, ids.values().cloned().collect()).await else { return };
+        let Some(owners) = self.owners(items, &asked, ids.values().cloned().collect()).await else {
+            return;
+        };
         for (at, value) in asked.into_iter().zip(values) {
             let item = &mut items[at];
             let id = ids.get(&value);
-            let owner = id.and_then(|id| owners.get(id)).filter(|owner| *owner != item.key());
+            let owner = id
+                .and_then(|id| owners.get(id))
+                .filter(|owner| *owner != item.key());
             match rules.adoption(id.map(String::as_str), owner) {
                 Adoption::Upsert => {}
                 Adoption::UpdateOnly(id) => item.step = Step::Update(id),
@@ -98,22 +118,36 @@ impl<'a> Sending<'a> {
     }
 
     async fn create(&mut self, items: &mut [Item]) {
-        let sent: Vec<usize> = (0..items.len()).filter(|at| items[*at].creates().is_some()).collect();
-        let (false, Some(match_on)) = (sent.is_empty(), self.rules().match_on.clone()) else { return };
+        let sent: Vec<usize> = (0..items.len())
+            .filter(|at| items[*at].creates().is_some())
+            .collect();
+        let (false, Some(match_on)) = (sent.is_empty(), self.rules().match_on.clone()) else {
+            return;
+        };
         let rules = self.rules();
         let traces = traces(&sent);
-        let names: Vec<String> =
-            sent.iter().filter_map(|at| Some(rules.normalise(items[*at].creates()?))).collect();
+        let names: Vec<String> = sent
+            .iter()
+            .filter_map(|at| Some(rules.normalise(items[*at].creates()?)))
+            .collect();
         let inputs: Vec<UpsertInput<'_>> = sent
             .iter()
             .zip(&traces)
             .filter_map(|(at, trace)| {
                 let value = items[*at].creates()?;
-                Some(UpsertInput { trace, match_value: value, properties: &items[*at].record().properties })
+                Some(UpsertInput {
+                    trace,
+                    match_value: value,
+                    properties: &items[*at].record().properties,
+                })
             })
             .collect();
         let slot = self.slot().await;
-        let reply = self.door.client.upsert(slot, self.object_type(), &match_on, &inputs).await;
+        let reply = self
+            .door
+            .client
+            .upsert(slot, self.object_type(), &match_on, &inputs)
+            .await;
         let normalise = |value: &str| rules.normalise(value);
         self.settle(items, &sent, &traces, &names, reply, By::Match(&normalise));
     }
@@ -133,13 +167,19 @@ impl<'a> Sending<'a> {
             return Vec::new();
         }
         let traces = traces(&sent);
-        let names: Vec<String> =
-            sent.iter().filter_map(|at| Some(items[*at].updates()?.to_owned())).collect();
+        let names: Vec<String> = sent
+            .iter()
+            .filter_map(|at| Some(items[*at].updates()?.to_owned()))
+            .collect();
         let inputs: Vec<UpdateInput<'_>> = sent
             .iter()
             .zip(&traces)
             .zip(&names)
-            .map(|((at, trace), id)| UpdateInput { trace, id, properties: self.payload(&items[*at]) })
+            .map(|((at, trace), id)| UpdateInput {
+                trace,
+                id,
+                properties: self.payload(&items[*at]),
+            })
             .collect();
         let slot = self.slot().await;
         let reply = self.door.client.update(slot, self.object_type(), &inputs).await;
@@ -150,7 +190,11 @@ impl<'a> Sending<'a> {
     /// update ones alone.
     fn payload<'i>(&self, item: &'i Item) -> &'i str {
         let record = item.record();
-        if record.known_id().is_some() { &record.properties } else { &record.update_properties }
+        if record.known_id().is_some() {
+            &record.properties
+        } else {
+            &record.update_properties
+        }
     }
 
     /// Applies a reply; answers the items it is silent about, or says are not there.
@@ -171,12 +215,19 @@ impl<'a> Sending<'a> {
             }
         };
         self.answered = true;
-        let inputs: Vec<Input<'_>> =
-            traces.iter().zip(names).map(|(trace, name)| Input { trace, name }).collect();
+        let inputs: Vec<Input<'_>> = traces
+            .iter()
+            .zip(names)
+            .map(|(trace, name)| Input { trace, name })
+            .collect();
         let creating = matches!(by, By::Match(_));
         let correlation_id = reply.correlation_id.as_deref();
         let results: Vec<Done> = reply.results.into_iter().map(|done| self.done(done)).collect();
-        let errors: Vec<Denial> = reply.errors.iter().map(|error| denial(error, correlation_id)).collect();
+        let errors: Vec<Denial> = reply
+            .errors
+            .iter()
+            .map(|error| denial(error, correlation_id))
+            .collect();
         let verdicts = attribute(&inputs, &results, &errors, by);
         let mut silent = Vec::new();
         for (at, verdict) in sent.iter().copied().zip(verdicts) {
@@ -206,19 +257,29 @@ impl<'a> Sending<'a> {
     /// A result, with the natural key's value if HubSpot sent it.
     fn done(&self, done: hubspot::Done) -> Done {
         let match_on = self.rules().match_on.as_deref();
-        let match_value = match_on.and_then(|name| done.properties.get(name).cloned()).flatten();
-        Done { id: done.id, trace: done.trace, created: done.new, match_value }
+        let match_value = match_on
+            .and_then(|name| done.properties.get(name).cloned())
+            .flatten();
+        Done {
+            id: done.id,
+            trace: done.trace,
+            created: done.new,
+            match_value,
+        }
     }
 
     /// What becomes of a write that HubSpot answered without a word about it.
     fn unconfirmed(&mut self, item: &Item) -> Fate {
         if item.claimed.attempts + 1 < SILENT_ATTEMPTS {
-            self.reason.get_or_insert_with(|| "HubSpot's answer says nothing of some records".to_owned());
+            self.reason
+                .get_or_insert_with(|| "HubSpot's answer says nothing of some records".to_owned());
             return Fate::Again;
         }
         Fate::Refused(Refusal::ours(
             "unconfirmed",
-            format!("HubSpot answered {SILENT_ATTEMPTS} times without a word about this record; look at it there"),
+            format!(
+                "HubSpot answered {SILENT_ATTEMPTS} times without a word about this record; look at it there"
+            ),
         ))
     }
 
@@ -239,7 +300,11 @@ impl<'a> Sending<'a> {
             }
             Disposition::Split | Disposition::Reject => {
                 self.answered = true;
-                if count > 1 { Fate::Split } else { Fate::Refused(failed.refusal()) }
+                if count > 1 {
+                    Fate::Split
+                } else {
+                    Fate::Refused(failed.refusal())
+                }
             }
         }
     }
@@ -248,7 +313,9 @@ impl<'a> Sending<'a> {
     /// there and just not mentioned.
     async fn look_up(&mut self, items: &mut [Item], silent: &[usize]) {
         for at in silent.iter().copied() {
-            let Some(id) = items[at].updates().map(str::to_owned) else { continue };
+            let Some(id) = items[at].updates().map(str::to_owned) else {
+                continue;
+            };
             let slot = self.slot().await;
             let found = match self.door.client.get(slot, self.object_type(), &id, &[]).await {
                 Ok(found) => found.map(|found| found.id),
@@ -270,12 +337,16 @@ impl<'a> Sending<'a> {
 
     /// The record was merged into `survivor`: the row takes over its id, unless another row holds that.
     async fn follow(&mut self, items: &mut [Item], at: usize, merged: &str, survivor: String) {
-        let beside = items.iter().find(|item| matches!(&item.fate, Fate::Accepted { id, .. } if *id == survivor));
+        let beside = items
+            .iter()
+            .find(|item| matches!(&item.fate, Fate::Accepted { id, .. } if *id == survivor));
         if let Some(owner) = beside.map(|item| item.key().clone()) {
             items[at].fate = Fate::Refused(merged_into(merged, &survivor, &owner));
             return;
         }
-        let Some(owners) = self.owners(items, &[at], vec![survivor.clone()]).await else { return };
+        let Some(owners) = self.owners(items, &[at], vec![survivor.clone()]).await else {
+            return;
+        };
         match owners.get(&survivor).filter(|owner| *owner != items[at].key()) {
             Some(owner) => items[at].fate = Fate::Refused(merged_into(merged, &survivor, owner)),
             None => {
@@ -303,7 +374,11 @@ impl<'a> Sending<'a> {
             return;
         };
         item.claimed.full = true;
-        match self.door.read(self.object, std::slice::from_ref(&item.claimed)).await {
+        match self
+            .door
+            .read(self.object, std::slice::from_ref(&item.claimed))
+            .await
+        {
             Ok(mut read) => match read.records.pop() {
                 Some(record) => {
                     item.record = Some(record);
@@ -325,7 +400,10 @@ impl<'a> Sending<'a> {
         let mut adopted = Vec::new();
         let mut ids = Vec::new();
         for (at, item) in items.iter().enumerate() {
-            if let Fate::Accepted { id, adopted: true, .. } = &item.fate {
+            if let Fate::Accepted {
+                id, adopted: true, ..
+            } = &item.fate
+            {
                 adopted.push(at);
                 ids.push(id.clone());
             }
@@ -333,7 +411,9 @@ impl<'a> Sending<'a> {
         if adopted.is_empty() {
             return;
         }
-        let Some(owners) = self.owners(items, &adopted, ids.clone()).await else { return };
+        let Some(owners) = self.owners(items, &adopted, ids.clone()).await else {
+            return;
+        };
         let mut named = Vec::new();
         for (at, id) in adopted.into_iter().zip(ids) {
             if let Some(owner) = owners.get(&id).filter(|owner| *owner != items[at].key()) {

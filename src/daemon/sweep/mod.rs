@@ -65,7 +65,8 @@ impl Sweeper {
         let mut unnamed = vec![None; self.board.objects().len()];
         while !self.stop.is_cancelled() {
             self.board.tick("sweep");
-            self.board.set_next_sweep(i64::try_from(schedule.next_at().as_micros()).ok());
+            self.board
+                .set_next_sweep(i64::try_from(schedule.next_at().as_micros()).ok());
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 () = self.requests.asked() => {}
@@ -114,7 +115,10 @@ impl Sweeper {
                 age >= self.every.as_micros()
             }),
             Err(error) => {
-                warn!("cannot ask when the last sweep was, so one runs now: {}", chain(&error));
+                warn!(
+                    "cannot ask when the last sweep was, so one runs now: {}",
+                    chain(&error)
+                );
                 true
             }
         }
@@ -164,7 +168,11 @@ impl Sweeper {
         self.board.sweep_began(run.clone());
         self.keep(&run).await;
         let mut errors = Vec::new();
-        let audit = if objects == all { self.audit_bound(&mut errors).await } else { None };
+        let audit = if objects == all {
+            self.audit_bound(&mut errors).await
+        } else {
+            None
+        };
         let mut counts = vec![Counts::default(); all.len()];
         for object in objects {
             let seqs = door.desk.backlog().take_sweep(object);
@@ -180,7 +188,14 @@ impl Sweeper {
         }
         run.summary = self.summary(&counts);
         run.finished_at = Some(micros());
-        run.outcome = Some(if errors.is_empty() { "complete" } else { "incomplete" }.to_owned());
+        run.outcome = Some(
+            if errors.is_empty() {
+                "complete"
+            } else {
+                "incomplete"
+            }
+            .to_owned(),
+        );
         run.error = (!errors.is_empty()).then(|| errors.join("; "));
         self.keep(&run).await;
         self.count_failures(door).await;
@@ -190,18 +205,34 @@ impl Sweeper {
     }
 
     /// The changes that wanted this sweep are done, or wait again.
-    async fn object_ended(&self, door: &Door, object: ObjectIndex, seqs: Vec<i64>, end: &End, rows: (u64, u64)) {
-        let forgotten = async {
-            let session = self.pool.get().await?;
-            changes::forget(&session, &door.mapping.objects[object].name, &seqs).await
-        };
+    async fn object_ended(
+        &self,
+        door: &Door,
+        object: ObjectIndex,
+        seqs: Vec<i64>,
+        end: &End,
+        rows: (u64, u64),
+    ) {
         let complete = *end == End::Complete;
         if complete {
             self.board.set_rows(object, rows.0, rows.1);
         }
-        let done = complete && (seqs.is_empty() || forgotten.await.is_ok());
+        let done = complete && (seqs.is_empty() || self.forget(door, object, &seqs).await);
         let mut backlog = door.desk.backlog();
-        if done { backlog.sweep_done(object, seqs) } else { backlog.sweep_again(object, seqs) }
+        if done {
+            backlog.sweep_done(object, seqs)
+        } else {
+            backlog.sweep_again(object, seqs)
+        }
+    }
+
+    async fn forget(&self, door: &Door, object: ObjectIndex, seqs: &[i64]) -> bool {
+        let forgotten = async {
+            let session = self.pool.get().await?;
+            changes::forget(&session, &door.mapping.objects[object].name, seqs).await
+        };
+        let forgotten: Result<(), postgres::Error> = forgotten.await;
+        forgotten.is_ok()
     }
 
     /// Writes the run down. A database that is gone right now costs the row, not the sweep.
@@ -263,8 +294,15 @@ impl Sweeper {
             .iter()
             .zip(counts)
             .map(|(object, counts)| {
-                let Counts { created, updated, failed } = counts;
-                format!("{}: {created} created, {updated} updated, {failed} failed", object.name)
+                let Counts {
+                    created,
+                    updated,
+                    failed,
+                } = counts;
+                format!(
+                    "{}: {created} created, {updated} updated, {failed} failed",
+                    object.name
+                )
             })
             .collect();
         let words = words.join("; ");

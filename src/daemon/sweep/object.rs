@@ -73,7 +73,12 @@ impl<'a> Pass<'a> {
     pub(super) async fn run(mut self) -> (End, Counts, (u64, u64)) {
         let end = self.pages().await;
         while self.push_ended().await {}
-        for page in self.ready.iter().map(|(page, _)| *page).chain(self.pages.keys().copied()) {
+        for page in self
+            .ready
+            .iter()
+            .map(|(page, _)| *page)
+            .chain(self.pages.keys().copied())
+        {
             self.door.desk.backlog().page_ends(page);
         }
         let end = match end {
@@ -96,7 +101,9 @@ impl<'a> Pass<'a> {
                 more = self.read_page(&mut after).await?;
             }
             while self.pushes.len() < self.sweeper.in_flight {
-                let Some((page, read)) = self.ready.pop_front() else { break };
+                let Some((page, read)) = self.ready.pop_front() else {
+                    break;
+                };
                 self.push(page, read);
             }
             if !self.push_ended().await && self.ready.is_empty() && !more && self.again.is_empty() {
@@ -119,14 +126,21 @@ impl<'a> Pass<'a> {
     fn push(&mut self, page: u64, read: Read) {
         let (door, object) = (Arc::clone(self.door), self.object);
         self.pushes.spawn(async move {
-            let batch = Batch { object, lane: Lane::Sweep, claimed: Vec::new(), ahead: Some((page, read)) };
+            let batch = Batch {
+                object,
+                lane: Lane::Sweep,
+                claimed: Vec::new(),
+                ahead: Some((page, read)),
+            };
             (page, door.push(batch).await)
         });
     }
 
     /// Takes in the end of one push; false if none is under way.
     async fn push_ended(&mut self) -> bool {
-        let Some(joined) = self.pushes.join_next().await else { return false };
+        let Some(joined) = self.pushes.join_next().await else {
+            return false;
+        };
         let (page, tally) = joined.expect("a push neither panics nor is cancelled");
         if tally.answered {
             self.last_answer = Instant::now();
@@ -164,7 +178,11 @@ impl<'a> Pass<'a> {
         };
         *after = Some(last.key.clone());
         self.rows.0 += read.records.len() as u64;
-        self.rows.1 += read.records.iter().filter(|record| record.hubspot_id.is_none()).count() as u64;
+        self.rows.1 += read
+            .records
+            .iter()
+            .filter(|record| record.hubspot_id.is_none())
+            .count() as u64;
         self.compare_links(&mut read.records).await;
         let read_at = read.read_at;
         let mut batches = 0;
@@ -210,11 +228,16 @@ impl<'a> Pass<'a> {
     async fn push_unreadable(&mut self, after: &mut Option<Key>, page: u64) -> Result<(), String> {
         let next = async {
             let session = self.door.pool.get().await?;
-            self.door.objects[self.object].reader.next_key(&session, after.as_ref()).await
+            self.door.objects[self.object]
+                .reader
+                .next_key(&session, after.as_ref())
+                .await
         };
         let next: Result<Option<Key>, postgres::Error> = next.await;
         let key = next.map_err(|error| chain(&error))?;
-        let Some(key) = key else { return Err("a page cannot be read, and no row follows".to_owned()) };
+        let Some(key) = key else {
+            return Err("a page cannot be read, and no row follows".to_owned());
+        };
         *after = Some(key.clone());
         self.push_keys(page, vec![key]);
         self.pages.insert(page, 1);
@@ -225,8 +248,20 @@ impl<'a> Pass<'a> {
     fn push_keys(&mut self, page: u64, keys: Vec<Key>) {
         let (door, object) = (Arc::clone(self.door), self.object);
         self.pushes.spawn(async move {
-            let claimed = door.desk.backlog().claim_swept(object, &keys, page, door.desk.now());
-            (page, door.push(Batch { object, lane: Lane::Sweep, claimed, ahead: None }).await)
+            let claimed = door
+                .desk
+                .backlog()
+                .claim_swept(object, &keys, page, door.desk.now());
+            (
+                page,
+                door.push(Batch {
+                    object,
+                    lane: Lane::Sweep,
+                    claimed,
+                    ahead: None,
+                })
+                .await,
+            )
         });
     }
 
@@ -236,7 +271,10 @@ impl<'a> Pass<'a> {
         while !self.again.is_empty() {
             while self.push_ended().await {}
             let reason = self.reason.clone();
-            self.wait(&mut pauses, || reason.unwrap_or_else(|| "HubSpot did not answer".to_owned())).await?;
+            self.wait(&mut pauses, || {
+                reason.unwrap_or_else(|| "HubSpot did not answer".to_owned())
+            })
+            .await?;
             let mut keys = std::mem::take(&mut self.again);
             while !keys.is_empty() {
                 let rest = keys.split_off(keys.len().min(self.door.max_records));
@@ -291,7 +329,10 @@ impl<'a> Pass<'a> {
             };
             let held: HashSet<(String, String)> = held.into_iter().collect();
             for record in records.iter_mut().filter(linked) {
-                let pair = record.known_id().map(str::to_owned).zip(record.targets[at].clone());
+                let pair = record
+                    .known_id()
+                    .map(str::to_owned)
+                    .zip(record.targets[at].clone());
                 record.linked[at] = pair.filter(|pair| held.contains(pair)).map(|(_, to)| to);
             }
         }

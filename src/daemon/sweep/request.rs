@@ -76,7 +76,11 @@ pub struct Requests {
 
 impl Default for Requests {
     fn default() -> Requests {
-        Requests { state: Mutex::default(), wake: Notify::new(), ended: watch::Sender::new(VecDeque::new()) }
+        Requests {
+            state: Mutex::default(),
+            wake: Notify::new(),
+            ended: watch::Sender::new(VecDeque::new()),
+        }
     }
 }
 
@@ -91,8 +95,15 @@ impl Requests {
         let mut state = self.state();
         let started = !state.running;
         let queued = match state.queued.take() {
-            None => Asked { id: uuid::Uuid::now_v7().to_string(), reason, objects },
-            Some(asked) => Asked { objects: widen(asked.objects, objects), ..asked },
+            None => Asked {
+                id: uuid::Uuid::now_v7().to_string(),
+                reason,
+                objects,
+            },
+            Some(asked) => Asked {
+                objects: widen(asked.objects, objects),
+                ..asked
+            },
         };
         let id = queued.id.clone();
         state.queued = Some(queued);
@@ -129,7 +140,10 @@ impl Requests {
     /// Waits for the end of the run with this id; `None` if the daemon stops before.
     pub async fn wait(&self, id: &str) -> Option<Run> {
         let mut ended = self.ended.subscribe();
-        let ended = ended.wait_for(|ended| ended.iter().any(|run| run.id == id)).await.ok()?;
+        let ended = ended
+            .wait_for(|ended| ended.iter().any(|run| run.id == id))
+            .await
+            .ok()?;
         ended.iter().find(|run| run.id == id).cloned()
     }
 

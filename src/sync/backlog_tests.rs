@@ -1,0 +1,268 @@
+use super::*;
+use proptest::prelude::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn change(object: ObjectIndex, seq: i64, key: &str, op: Op) -> Change {
+    Change {
+        object,
+        seq,
+        key: Some(key.into()),
+        op,
+        hubspot_id: None,
+        captured_at: seq,
+    }
+}
+
+fn backlog() -> Backlog {
+    // Object 1 links to object 0, as bookings do to contacts.
+    Backlog::new(vec![vec![], vec![0]], 1000, 250 * MS)
+}
+
+fn admit(backlog: &mut Backlog, changes: Vec<Change>, now: Duration) -> usize {
+    let look = backlog.look_begins();
+    backlog.admit(look, changes, now)
+}
+
+fn keys(claimed: &[Claimed]) -> Vec<&str> {
+    claimed.iter().map(|claimed| &*claimed.key).collect()
+}
+
+#[test]
+fn a_lone_change_waits_for_company_and_a_full_batch_does_not() {
+    let mut backlog = backlog();
+    admit(&mut backlog, vec![change(0, 1, "a", Op::Update)], Duration::ZERO);
+    assert!(backlog.take(0, 2, 249 * MS).is_empty());
+    assert_eq!(backlog.next_ready(2, 249 * MS), Some(250 * MS));
+    assert_eq!(keys(&backlog.take(0, 2, 250 * MS)), ["a"]);
+    admit(
+        &mut backlog,
+        vec![change(0, 2, "b", Op::Update), change(0, 3, "c", Op::Update)],
+        300 * MS,
+    );
+    assert_eq!(keys(&backlog.take(0, 2, 300 * MS)), ["b", "c"]);
+}
+
+#[test]
+fn many_changes_of_one_row_are_one_record_and_all_of_them_are_done_with_it() {
+    let mut backlog = backlog();
+    let changes = (1..=50).map(|seq| change(0, seq, "a", if seq == 7 { Op::Insert } else { Op::Update }));
+    assert_eq!(admit(&mut backlog, changes.collect(), Duration::ZERO), 50);
+    let mut claimed = backlog.take(0, 100, 250 * MS);
+    assert_eq!(claimed.len(), 1);
+    assert!(claimed[0].full, "one of them was the insert");
+    claimed[0].seqs.sort_unstable();
+    assert_eq!(claimed[0].seqs, (1..=50).collect::<Vec<i64>>());
+}
+
+#[test]
+fn a_row_that_changes_during_its_push_is_pushed_again_and_not_at_the_same_time() {
+    let mut backlog = backlog();
+    admit(&mut backlog, vec![change(0, 1, "a", Op::Update)], Duration::ZERO);
+    let first = backlog.take(0, 100, 250 * MS).remove(0);
+    admit(&mut backlog, vec![change(0, 2, "a", Op::Update)], 260 * MS);
+    assert!(backlog.take(0, 100, 9_000 * MS).is_empty(), "claimed");
+    backlog.release(0, first, Release::Done);
+    let second = backlog.take(0, 100, 9_000 * MS);
+    assert_eq!((keys(&second), second[0].seqs.clone()), (vec!["a"], vec![2]));
+}
+
+#[test]
+fn a_look_that_began_before_the_receipt_does_not_bring_its_changes_back() {
+    let mut backlog = backlog();
+    admit(&mut backlog, vec![change(0, 1, "a", Op::Update)], Duration::ZERO);
+    let claimed = backlog.take(0, 100, 250 * MS).remove(0);
+    let early = backlog.look_begins();
+    backlog.release(0, claimed, Release::Done);
+    assert_eq!(
+        backlog.admit(early, vec![change(0, 1, "a", Op::Update)], 260 * MS),
+        0
+    );
+    assert_eq!(backlog.held(0), 0);
+}
+
+#[test]
+fn a_booking_waits_for_the_new_contact_named_before_it_and_for_no_other() {
+    let mut backlog = backlog();
+    let changes = vec![
+        change(0, 1, "known contact", Op::Update),
+        change(1, 2, "early booking", Op::Insert),
+        change(0, 3, "new contact", Op::Insert),
+        change(1, 4, "late booking", Op::Insert),
+    ];
+    admit(&mut backlog, changes, Duration::ZERO);
+    assert_eq!(keys(&backlog.take(1, 100, 250 * MS)), ["early booking"]);
+    let contacts = backlog.take(0, 100, 250 * MS);
+    assert!(
+        backlog.take(1, 100, 300 * MS).is_empty(),
+        "the contact is on its way"
+    );
+    for contact in contacts {
+        backlog.release(
+            0,
+            contact,
+            Release::Again {
+                not_before: 60_000 * MS,
+                counts: true,
+            },
+        );
+    }
+    assert_eq!(
+        keys(&backlog.take(1, 100, 300 * MS)),
+        ["late booking"],
+        "a second attempt is not waited for"
+    );
+}
+
+#[test]
+fn a_booking_waits_ten_seconds_at_most() {
+    let mut backlog = backlog();
+    let changes = vec![
+        change(0, 1, "contact", Op::Insert),
+        change(1, 2, "booking", Op::Insert),
+    ];
+    admit(&mut backlog, changes, Duration::ZERO);
+    let _on_its_way = backlog.take(0, 100, 250 * MS);
+    assert!(backlog.take(1, 100, ORDER_WAIT - MS).is_empty());
+    assert_eq!(backlog.next_ready(100, ORDER_WAIT - MS), Some(ORDER_WAIT));
+    assert_eq!(keys(&backlog.take(1, 100, ORDER_WAIT)), ["booking"]);
+}
+
+#[test]
+fn a_match_value_is_claimed_by_one_row_at_a_time() {
+    let mut backlog = backlog();
+    let changes = vec![change(0, 1, "a", Op::Insert), change(0, 2, "b", Op::Insert)];
+    admit(&mut backlog, changes, Duration::ZERO);
+    let mut claimed = backlog.take(0, 100, 250 * MS);
+    let values: Vec<(Key, String)> = claimed
+        .iter()
+        .map(|claimed| (claimed.key.clone(), "x@example.com".to_owned()))
+        .collect();
+    assert_eq!(backlog.claim_matches(0, &values), [Key::from("b")]);
+    let again = Release::Again {
+        not_before: 300 * MS,
+        counts: false,
+    };
+    backlog.release(0, claimed.pop().expect("two were claimed"), again);
+    backlog.release(0, claimed.pop().expect("two were claimed"), Release::Done);
+    let second = backlog.take(0, 100, 300 * MS);
+    assert_eq!(
+        keys(&second),
+        ["b"],
+        "and the other goes when that is done, without more delay"
+    );
+    assert!(backlog.claim_matches(0, &values[1..]).is_empty());
+}
+
+#[test]
+fn a_prefetched_page_leaves_out_what_a_change_has_taken_or_will_take() {
+    let mut backlog = backlog();
+    let page = backlog.page_begins();
+    let changes = vec![
+        change(0, 1, "pushed", Op::Update),
+        change(0, 2, "on its way", Op::Update),
+    ];
+    admit(&mut backlog, changes, Duration::ZERO);
+    let claimed = backlog.take(0, 100, 250 * MS);
+    let pushed = claimed
+        .into_iter()
+        .find(|claimed| &*claimed.key == "pushed")
+        .expect("it was taken");
+    backlog.release(0, pushed, Release::Done);
+    admit(&mut backlog, vec![change(0, 3, "changed", Op::Update)], 260 * MS);
+    let all: Vec<Key> = ["pushed", "on its way", "changed", "quiet"]
+        .map(Key::from)
+        .to_vec();
+    assert_eq!(keys(&backlog.claim_swept(0, &all, page, 300 * MS)), ["quiet"]);
+    let fresh = backlog.page_begins();
+    assert_eq!(
+        keys(&backlog.claim_swept(0, &all[..1], fresh, 300 * MS)),
+        ["pushed"],
+        "a later read may go"
+    );
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Change(usize, u8, bool),
+    Look,
+    Take(usize),
+    Release(prop::sample::Index, bool),
+    Sweep(usize),
+    Pass(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..2usize, 0..6u8, any::<bool>()).prop_map(|(object, key, new)| Step::Change(object, key, new)),
+        3 => Just(Step::Look),
+        4 => (0..2usize).prop_map(Step::Take),
+        4 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(at, done)| Step::Release(at, done)),
+        1 => (0..2usize).prop_map(Step::Sweep),
+        2 => (1..2_000u64).prop_map(Step::Pass),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    /// The table, and beside it what is claimed: nothing is claimed twice, and in the end the table is empty.
+    #[test]
+    fn no_row_is_in_two_batches_and_no_change_is_lost(steps in prop::collection::vec(step(), 0..200)) {
+        let mut backlog = backlog();
+        let mut table: Vec<Change> = Vec::new();
+        let mut flying: Vec<(ObjectIndex, Claimed)> = Vec::new();
+        let (mut now, mut seq) = (Duration::ZERO, 0);
+        let done = |backlog: &mut Backlog, table: &mut Vec<Change>, object, claimed: Claimed| {
+            table.retain(|change| !claimed.seqs.contains(&change.seq));
+            backlog.release(object, claimed, Release::Done);
+        };
+        for step in steps {
+            match step {
+                Step::Change(object, key, new) => {
+                    seq += 1;
+                    table.push(change(object, seq, &key.to_string(), if new { Op::Insert } else { Op::Update }));
+                }
+                Step::Look => drop(admit(&mut backlog, table.clone(), now)),
+                Step::Take(object) => flying.extend(backlog.take(object, 3, now).into_iter().map(|row| (object, row))),
+                Step::Sweep(object) => {
+                    let page = backlog.page_begins();
+                    let all: Vec<Key> = (0..6).map(|key| Key::from(key.to_string())).collect();
+                    let swept = backlog.claim_swept(object, &all, page, now);
+                    backlog.page_ends(page);
+                    flying.extend(swept.into_iter().map(|row| (object, row)));
+                }
+                Step::Release(at, ok) if !flying.is_empty() => {
+                    let (object, claimed) = flying.swap_remove(at.index(flying.len()));
+                    if ok {
+                        done(&mut backlog, &mut table, object, claimed);
+                    } else {
+                        backlog.release(object, claimed, Release::Again { not_before: now + 100 * MS, counts: true });
+                    }
+                }
+                Step::Release(..) => {}
+                Step::Pass(millis) => now += Duration::from_millis(millis),
+            }
+            let mut claimed: Vec<(ObjectIndex, Key)> =
+                flying.iter().map(|(object, row)| (*object, row.key.clone())).collect();
+            let count = claimed.len();
+            claimed.sort();
+            claimed.dedup();
+            prop_assert_eq!(claimed.len(), count, "a row is in two batches");
+        }
+        for (object, claimed) in flying.drain(..) {
+            done(&mut backlog, &mut table, object, claimed);
+        }
+        for _ in 0..200 {
+            now += 11_000 * MS;
+            admit(&mut backlog, table.clone(), now);
+            for object in 0..2 {
+                for claimed in backlog.take(object, 3, now) {
+                    done(&mut backlog, &mut table, object, claimed);
+                }
+            }
+        }
+        prop_assert!(table.is_empty(), "changes were lost: {:?}", table);
+        prop_assert!(backlog.held(0) == 0 && backlog.held(1) == 0);
+    }
+}
