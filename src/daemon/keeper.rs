@@ -7,7 +7,7 @@
 use super::board::{Board, Condition, Lease, Listener};
 use super::collect::{Collect, Ended};
 use super::door::{Door, chain};
-use super::exit::{CONFIGURATION, DENIED, Exit};
+use super::exit::{CONFIGURATION, NOT_PERMITTED, Exit};
 use super::prepare::{self, Parts, Unprepared};
 use crate::config::Config;
 use crate::hubspot::Client;
@@ -156,10 +156,10 @@ impl Keeper {
     /// A database that is away is waited for; one that cannot serve us ends a daemon that has never pushed.
     fn opening_failed(&self, error: postgres::Error, pushed: bool) -> End {
         match error.kind {
-            ErrorKind::Schema if !pushed => End::Exit(Exit::new(CONFIGURATION, chain(&error), None)),
+            ErrorKind::Schema if !pushed => End::Exit(Exit::new(CONFIGURATION, error)),
             ErrorKind::Denied if !pushed => {
                 let hint = "look at user and password of the database URL";
-                End::Exit(Exit::new(DENIED, chain(&error), Some(hint)))
+                End::Exit(Exit::new(NOT_PERMITTED, error).hint(hint))
             }
             _ => End::Lost(error),
         }
@@ -172,10 +172,7 @@ impl Keeper {
             Ok(shapes) => Ok(shapes),
             Err(Unprepared::Database(error)) => Err(End::Lost(error)),
             Err(Unprepared::Exit(exit)) if !pushed => Err(End::Exit(exit)),
-            Err(Unprepared::Exit(exit)) => Err(End::Lost(postgres::Error::new(
-                ErrorKind::Schema,
-                exit.problems.join("; "),
-            ))),
+            Err(Unprepared::Exit(exit)) => Err(End::Lost(postgres::Error::new(ErrorKind::Schema, exit.error.to_string()))),
         }
     }
 

@@ -26,7 +26,7 @@ use crate::postgres::address::Address;
 use crate::postgres::connect::Pool;
 use board::{Board, Lease};
 use door::{Door, chain};
-use exit::{CONFIGURATION, Exit, INTERNAL, UNAVAILABLE};
+use exit::{CONFIGURATION, Exit, SOFTWARE, UNAVAILABLE};
 use secrecy::ExposeSecret;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -40,6 +40,9 @@ use tracing::{error, info, warn};
 
 /// How long systemd is asked to wait for what is between HubSpot's answer and its receipt.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What to do about a fault of ours.
+const FAULT: &str = "this is a fault in hubsyncd; systemd starts it again, please report it";
 
 /// What the tasks share.
 struct Shared {
@@ -62,11 +65,7 @@ pub async fn run(config: Config) -> Result<(), Exit> {
     let mut signals = Signals::install()?;
     let shared = Shared::new(config)?;
     let server = http::Server::bind(&shared.config.http).map_err(|error| {
-        Exit::new(
-            UNAVAILABLE,
-            chain(&error),
-            Some("look at [http] in the configuration, and at who may write there"),
-        )
+        Exit::new(UNAVAILABLE, error).hint("look at [http] in the configuration, and at who may write there")
     })?;
     let mut tasks = shared.spawn(server);
     systemd::ready();
@@ -112,25 +111,17 @@ fn fault(ended: Option<Result<Ended, tokio::task::JoinError>>) -> Exit {
         Some(Ok((_, Err(exit)))) => exit,
         Some(Ok((task, Ok(())))) => {
             error!(task, "a task ended that should not");
-            Exit::new(
-                INTERNAL,
-                format!("the task {task} ended"),
-                Some("this is a fault in hubsyncd; please report it"),
-            )
+            Exit::new(SOFTWARE, format!("the task {task} ended")).hint(FAULT)
         }
-        Some(Err(error)) => Exit::new(
-            INTERNAL,
-            chain(&error),
-            Some("this is a fault in hubsyncd; please report it"),
-        ),
-        None => Exit::new(INTERNAL, "all tasks ended", None),
+        Some(Err(error)) => Exit::new(SOFTWARE, error).hint(FAULT),
+        None => Exit::new(SOFTWARE, "all tasks ended").hint(FAULT),
     }
 }
 
 impl Shared {
     fn new(config: Config) -> Result<Shared, Exit> {
         let address = Address::parse(config.database.url.expose_secret())
-            .map_err(|error| Exit::new(CONFIGURATION, chain(&error), Some("look at the database URL")))?;
+            .map_err(|error| Exit::new(CONFIGURATION, error).hint("look at the database URL"))?;
         let board = Board::new(&config.mapping);
         let observed = Arc::clone(&board);
         let client = Client::new(Settings {
@@ -152,11 +143,7 @@ impl Shared {
             }),
         })
         .map_err(|error| {
-            Exit::new(
-                CONFIGURATION,
-                chain(&error),
-                Some("look at [hubspot] and the token"),
-            )
+            Exit::new(CONFIGURATION, error).hint("look at [hubspot] and the token")
         })?;
         Ok(Shared {
             pool: Arc::new(Pool::new(address.clone(), config.database.connections)),
@@ -263,7 +250,7 @@ impl Signals {
     fn install() -> Result<Signals, Exit> {
         let install = |kind| {
             signal(kind)
-                .map_err(|error| Exit::new(INTERNAL, format!("no signal handler: {}", chain(&error)), None))
+                .map_err(|error| Exit::new(SOFTWARE, error))
         };
         Ok(Signals {
             sweep: install(SignalKind::user_defined1())?,

@@ -55,27 +55,24 @@ pub(super) async fn database(session: &Session, mapping: &Mapping) -> Result<Vec
     let shapes = match catalog::inspect(session, mapping).await {
         Ok(shapes) => shapes,
         Err(Inspection::Database(error)) => return Err(error.into()),
-        Err(Inspection::Problems(problems)) => {
-            return Err(Unprepared::Exit(Exit {
-                code: CONFIGURATION,
-                problems: problems.iter().map(ToString::to_string).collect(),
-                hint: Some("correct the mapping or the tables, and look at the daemon's rights".to_owned()),
-            }));
+        Err(problems @ Inspection::Problems(_)) => {
+            let exit = Exit::new(CONFIGURATION, problems.to_string());
+            return Err(Unprepared::Exit(exit.hint("correct the mapping or the tables, and look at the daemon's rights")));
         }
     };
-    let hint = Some("run `hubsyncd setup` as a role that owns the tables, or `hubsyncd run --setup`");
+    let hint = "run `hubsyncd setup` as a role that owns the tables, or `hubsyncd run --setup`";
     match schema::installed(session, mapping, &shapes).await? {
         State::Current => Ok(shapes),
         State::Missing => {
             let problem = "the schema hubsyncd is not installed in this database";
-            Err(Unprepared::Exit(Exit::new(CONFIGURATION, problem, hint)))
+            Err(Unprepared::Exit(Exit::new(CONFIGURATION, problem).hint(hint)))
         }
         State::Outdated(parts) => {
             let problem = format!(
                 "what is installed is older than the mapping: {}",
                 parts.join(", ")
             );
-            Err(Unprepared::Exit(Exit::new(CONFIGURATION, problem, hint)))
+            Err(Unprepared::Exit(Exit::new(CONFIGURATION, problem).hint(hint)))
         }
     }
 }
@@ -142,12 +139,8 @@ async fn ask(client: &Client, mapping: &Mapping) -> Result<Result<Portal, Exit>,
     if problems.is_empty() {
         return Ok(Ok(portal));
     }
-    let hint = Some("correct the mapping, or make the property or label in HubSpot".to_owned());
-    Ok(Err(Exit {
-        code: CONFIGURATION,
-        problems,
-        hint,
-    }))
+    let exit = Exit::new(CONFIGURATION, problems.join("\n"));
+    Ok(Err(exit.hint("correct the mapping, or make the property or label in HubSpot")))
 }
 
 /// The problem of an object that creates records by a natural key that HubSpot does not keep unique: a create
