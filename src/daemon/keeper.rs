@@ -7,7 +7,7 @@
 use super::board::{Board, Condition, Lease, Listener};
 use super::collect::{Collect, Ended};
 use super::door::{Door, chain};
-use super::exit::{CONFIGURATION, NOT_PERMITTED, Exit};
+use super::exit::{CONFIGURATION, Exit, NOT_PERMITTED};
 use super::prepare::{self, Parts, Unprepared};
 use crate::config::Config;
 use crate::hubspot::Client;
@@ -172,7 +172,10 @@ impl Keeper {
             Ok(shapes) => Ok(shapes),
             Err(Unprepared::Database(error)) => Err(End::Lost(error)),
             Err(Unprepared::Exit(exit)) if !pushed => Err(End::Exit(exit)),
-            Err(Unprepared::Exit(exit)) => Err(End::Lost(postgres::Error::new(ErrorKind::Schema, exit.error.to_string()))),
+            Err(Unprepared::Exit(exit)) => Err(End::Lost(postgres::Error::new(
+                ErrorKind::Schema,
+                exit.error.to_string(),
+            ))),
         }
     }
 

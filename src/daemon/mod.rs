@@ -142,9 +142,7 @@ impl Shared {
                 observed.request(seen.endpoint, status, seen.took);
             }),
         })
-        .map_err(|error| {
-            Exit::new(CONFIGURATION, error).hint("look at [hubspot] and the token")
-        })?;
+        .map_err(|error| Exit::new(CONFIGURATION, error).hint("look at [hubspot] and the token"))?;
         Ok(Shared {
             pool: Arc::new(Pool::new(address.clone(), config.database.connections)),
             address,
@@ -248,10 +246,7 @@ enum Asked {
 impl Signals {
     /// Installs the handlers: the first thing a daemon does, since SIGUSR1 and SIGHUP kill who has none.
     fn install() -> Result<Signals, Exit> {
-        let install = |kind| {
-            signal(kind)
-                .map_err(|error| Exit::new(SOFTWARE, error))
-        };
+        let install = |kind| signal(kind).map_err(|error| Exit::new(SOFTWARE, error));
         Ok(Signals {
             sweep: install(SignalKind::user_defined1())?,
             reload: install(SignalKind::hangup())?,

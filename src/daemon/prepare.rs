@@ -57,7 +57,9 @@ pub(super) async fn database(session: &Session, mapping: &Mapping) -> Result<Vec
         Err(Inspection::Database(error)) => return Err(error.into()),
         Err(problems @ Inspection::Problems(_)) => {
             let exit = Exit::new(CONFIGURATION, problems.to_string());
-            return Err(Unprepared::Exit(exit.hint("correct the mapping or the tables, and look at the daemon's rights")));
+            return Err(Unprepared::Exit(exit.hint(
+                "correct the mapping or the tables, and look at the daemon's rights",
+            )));
         }
     };
     let hint = "run `hubsyncd setup` as a role that owns the tables, or `hubsyncd run --setup`";
@@ -140,7 +142,9 @@ async fn ask(client: &Client, mapping: &Mapping) -> Result<Result<Portal, Exit>,
         return Ok(Ok(portal));
     }
     let exit = Exit::new(CONFIGURATION, problems.join("\n"));
-    Ok(Err(exit.hint("correct the mapping, or make the property or label in HubSpot")))
+    Ok(Err(exit.hint(
+        "correct the mapping, or make the property or label in HubSpot",
+    )))
 }
 
 /// The problem of an object that creates records by a natural key that HubSpot does not keep unique: a create

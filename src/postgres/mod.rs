@@ -1,17 +1,16 @@
 //! The left wall: it alone speaks to Postgres.
 
 pub mod address;
+pub mod audit;
 mod beside;
 pub mod capture;
 pub mod catalog;
-pub mod audit;
 pub mod changes;
-pub mod failures;
-pub mod runs;
 pub mod connect;
 pub mod control;
 pub mod convert;
 pub mod error;
+pub mod failures;
 pub mod inspection;
 pub mod inventory;
 mod pipeline;
@@ -19,6 +18,7 @@ pub mod quote;
 pub mod receipt;
 mod rights;
 pub mod rows;
+pub mod runs;
 pub mod schema;
 mod select;
 pub mod setup;

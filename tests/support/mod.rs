@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each topic uses its own part of it")]
 
+pub mod daemon;
 pub mod postgres;
 pub mod reading;
 pub mod served;
