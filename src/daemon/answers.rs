@@ -70,9 +70,9 @@ impl Operations for Answers {
     fn failures(&self, after: Option<String>, limit: usize) -> BoxFuture<'_, Result<Page<Failure>, Refused>> {
         async move {
             let session = self.pool.get().await.map_err(unavailable)?;
-            failures::list(&session, after.as_deref(), limit)
-                .await
-                .map_err(unavailable)
+            let listed = failures::list(&session, after.as_deref(), limit).await;
+            let (items, next) = listed.map_err(unavailable)?;
+            Ok(Page { items, next })
         }
         .boxed()
     }
@@ -90,7 +90,7 @@ impl Operations for Answers {
                 return Err(Refused::Unknown(key));
             }
             if let Some(door) = self.door.get() {
-                door.desk.wake();
+                door.desk.named();
             }
             Ok(named)
         }

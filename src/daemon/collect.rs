@@ -11,7 +11,7 @@ use super::door::{Batch, Door, Tally, chain};
 use crate::hubspot::Lane;
 use crate::postgres::changes::{self, Looker};
 use crate::postgres::control::{Armed, Arming, Awake, Control};
-use crate::postgres::{self, failures};
+use crate::postgres::{self, failures, inventory};
 use crate::retry::Schedule;
 use crate::sync::arming::{Bell, Step};
 use crate::sync::change::ObjectIndex;
@@ -27,6 +27,8 @@ use tracing::{debug, warn};
 const SAFETY: Duration = Duration::from_secs(1);
 /// How often a halted door is probed.
 const PROBE: Duration = Duration::from_secs(15);
+/// How often the triggers are counted.
+const INVENTORY: Duration = Duration::from_secs(60);
 /// The interval of looks while nothing can ring lies between these, by `max-delay`.
 const INTERVAL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(100));
 
@@ -73,6 +75,7 @@ pub(super) struct Collect {
     beyond: Vec<u64>,
     probed_at: Instant,
     safety_at: Instant,
+    counted_at: Option<Instant>,
     trouble: Option<Schedule>,
 }
 
@@ -100,6 +103,7 @@ impl Collect {
             beyond: vec![0; objects],
             probed_at: Instant::now(),
             safety_at: Instant::now(),
+            counted_at: None,
             trouble: None,
         }
     }
@@ -110,6 +114,7 @@ impl Collect {
         let mut line = Line::Awake(control);
         self.looker.reset();
         self.door.desk.backlog().forget_waiting();
+        self.counted_at = None;
         loop {
             self.board.tick("collect");
             let mut refused = false;
@@ -156,7 +161,8 @@ impl Collect {
                     bell = bell.looked(self.look().await);
                 }
                 Woken::Time => {
-                    if !self.complete && self.door.desk.backlog().room().iter().any(|room| *room > 0) {
+                    let room = !self.complete && self.door.desk.backlog().room().iter().any(|room| *room > 0);
+                    if self.door.desk.take_named() || room {
                         bell = bell.looked(self.look().await);
                     }
                 }
@@ -296,6 +302,10 @@ impl Collect {
         if self.door.failures_changed.swap(false, Ordering::AcqRel) {
             self.count_failures().await;
         }
+        if self.counted_at.is_none_or(|at| at.elapsed() >= INVENTORY) {
+            self.counted_at = Some(Instant::now());
+            self.count_triggers().await;
+        }
         if self.door.pace.halted().is_some() && self.probed_at.elapsed() >= PROBE {
             self.probed_at = Instant::now();
             self.probe().await;
@@ -315,6 +325,21 @@ impl Collect {
             }
             Err(_) => self.door.failures_changed.store(true, Ordering::Release),
         }
+    }
+
+    /// Looks whether the triggers still stand; without them changes are found by the sweep alone.
+    async fn count_triggers(&self) {
+        let counted = async {
+            let session = self.door.pool.get().await?;
+            inventory::triggers(&session, &self.door.mapping, &self.door.shapes).await
+        };
+        let Ok(problems) = counted.await else { return };
+        let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        for words in &words {
+            warn!("{words}");
+        }
+        let words = (!words.is_empty()).then(|| words.join("; "));
+        self.board.set_condition(Condition::Triggers, words);
     }
 
     /// Asks HubSpot whether it takes the token again.

@@ -2,6 +2,7 @@
 
 use crate::sync::backlog::{Backlog, Claimed, Release};
 use crate::sync::change::ObjectIndex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 pub struct Desk {
     backlog: Mutex<Backlog>,
     freed: Notify,
+    named: AtomicBool,
     epoch: Instant,
 }
 
@@ -20,6 +22,7 @@ impl Desk {
         Desk {
             backlog: Mutex::new(backlog),
             freed: Notify::new(),
+            named: AtomicBool::new(false),
             epoch: Instant::now(),
         }
     }
@@ -56,8 +59,14 @@ impl Desk {
         self.freed.notified().await;
     }
 
-    /// Wakes whoever waits in [`Desk::freed`].
-    pub fn wake(&self) {
+    /// Something of ours has named rows, and nothing rings for that: a look is due.
+    pub fn named(&self) {
+        self.named.store(true, Ordering::Release);
         self.freed.notify_one();
+    }
+
+    /// Whether [`Desk::named`] was called since the last time.
+    pub fn take_named(&self) -> bool {
+        self.named.swap(false, Ordering::AcqRel)
     }
 }

@@ -8,7 +8,7 @@
 use super::board::{Board, Condition};
 use super::desk::Desk;
 use super::door::{Door, LinkKind, Object, chain};
-use super::exit::{CONFIGURATION, Exit};
+use super::exit::{CONFIGURATION, Exit, NOT_PERMITTED};
 use crate::config::Config;
 use crate::hubspot::{AssociationType, Client, Failed, Lane, PropertyInfo};
 use crate::mapping::{Link, Mapping, Object as Declared};
@@ -16,6 +16,7 @@ use crate::postgres::audit::Audit;
 use crate::postgres::catalog::{self, Shape};
 use crate::postgres::connect::Pool;
 use crate::postgres::inspection::Inspection;
+use crate::postgres::inventory;
 use crate::postgres::receipt::Writer;
 use crate::postgres::rows::Reader;
 use crate::postgres::schema::{self, State};
@@ -50,7 +51,8 @@ impl From<postgres::Error> for Unprepared {
 /// Compares the database with the mapping.
 ///
 /// # Errors
-/// [`Unprepared::Exit`] with code 78 for a mapping that does not fit, or triggers that are missing or old.
+/// [`Unprepared::Exit`] with code 78 for a mapping that does not fit, or triggers that are missing or old; 77 for
+/// rights that this role lacks, and for row level security that would hide rows from it without a word.
 pub(super) async fn database(session: &Session, mapping: &Mapping) -> Result<Vec<Shape>, Unprepared> {
     let shapes = match catalog::inspect(session, mapping).await {
         Ok(shapes) => shapes,
@@ -64,7 +66,14 @@ pub(super) async fn database(session: &Session, mapping: &Mapping) -> Result<Vec
     };
     let hint = "run `hubsyncd setup` as a role that owns the tables, or `hubsyncd run --setup`";
     match schema::installed(session, mapping, &shapes).await? {
-        State::Current => Ok(shapes),
+        State::Current => {
+            let lacking = inventory::access(session, mapping).await?;
+            if lacking.is_empty() {
+                return Ok(shapes);
+            }
+            let lines: Vec<String> = lacking.iter().map(ToString::to_string).collect();
+            Err(Unprepared::Exit(Exit::new(NOT_PERMITTED, lines.join("\n"))))
+        }
         State::Missing => {
             let problem = "the schema hubsyncd is not installed in this database";
             Err(Unprepared::Exit(Exit::new(CONFIGURATION, problem).hint(hint)))
@@ -234,6 +243,7 @@ pub(super) async fn door(parts: &Parts<'_>, shapes: &[Shape]) -> Result<Door, Ex
         failures_changed: AtomicBool::new(true),
         max_records: parts.config.batch.max_records,
         max_bytes: parts.config.batch.max_bytes,
+        shapes: shapes.to_vec(),
     })
 }
 

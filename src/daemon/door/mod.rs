@@ -18,6 +18,7 @@ use super::desk::Desk;
 use crate::hubspot::{Client, Lane, Pace, Slot};
 use crate::mapping::Mapping;
 use crate::postgres::audit::Audit;
+use crate::postgres::catalog::Shape;
 use crate::postgres::connect::Pool;
 use crate::postgres::receipt::Writer;
 use crate::postgres::rows::Reader;
@@ -84,6 +85,8 @@ pub struct Door {
     pub max_records: usize,
     /// The most bytes of properties a request.
     pub max_bytes: usize,
+    /// What the mapped tables look like.
+    pub shapes: Vec<Shape>,
 }
 
 /// Rows of one object on their way out.

@@ -61,7 +61,6 @@ impl Door {
             )
             .await;
         let mut split = Vec::new();
-        let mut locked = Vec::new();
         let mut released = Vec::new();
         let now = self.desk.now();
         for (item, after, at) in rows {
@@ -84,17 +83,15 @@ impl Door {
                     };
                     released.push((claimed, release));
                 }
-                After::Again => {
-                    tally.again.push(claimed.key.clone());
-                    released.push((claimed, Release::Done));
+                After::Held if matches!(written, Some(Written::Locked)) => {
+                    released.push((claimed, Release::Done))
                 }
-                After::Held => {
-                    locked.push(claimed.key.clone());
+                After::Again | After::Held => {
+                    tally.again.push(claimed.key.clone());
                     released.push((claimed, Release::Done));
                 }
             }
         }
-        self.name_again(object, locked).await;
         self.desk.release(object, released);
         if split.is_empty() {
             Parts::new()
@@ -161,11 +158,17 @@ impl Door {
         if receipt.entries.is_empty() {
             return Vec::new();
         }
-        self.insist("writing a receipt", || async {
-            let mut session = self.pool.get().await?;
-            self.objects[object].writer.write(&mut session, &receipt).await
-        })
-        .await
+        let writer = &self.objects[object].writer;
+        let written = self
+            .insist("writing a receipt", || async {
+                let mut session = self.pool.get().await?;
+                writer.write(&mut session, &receipt).await
+            })
+            .await;
+        if writer.may_have_named(&receipt, &written) {
+            self.desk.named();
+        }
+        written
     }
 
     /// Commits ids that HubSpot gave, however long the database takes to be there.
@@ -188,12 +191,7 @@ impl Door {
     }
 
     /// Names rows whose record another row has written over, so that their values win again.
-    pub(super) async fn name_owners(&self, object: ObjectIndex, owners: Vec<Key>) {
-        self.name_again(object, owners).await;
-    }
-
-    /// Appends a change of our own for rows that are to be read and pushed again.
-    async fn name_again(&self, object: ObjectIndex, keys: Vec<Key>) {
+    pub(super) async fn name_owners(&self, object: ObjectIndex, keys: Vec<Key>) {
         if keys.is_empty() {
             return;
         }
@@ -203,7 +201,7 @@ impl Door {
             changes::name(&session, name, &keys, Op::Update).await
         })
         .await;
-        self.desk.wake();
+        self.desk.named();
     }
 
     /// Does something in the database until it succeeds, with growing pauses.

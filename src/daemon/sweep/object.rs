@@ -7,7 +7,8 @@
 use super::Sweeper;
 use crate::daemon::door::{Batch, Door, Tally, chain};
 use crate::hubspot::Lane;
-use crate::postgres::{self, ErrorKind};
+use crate::mapping::Mapping;
+use crate::postgres::{self, ErrorKind, Problem, inventory};
 use crate::retry::Schedule;
 use crate::sync::change::{Key, ObjectIndex};
 use crate::sync::record::{Read, Record};
@@ -88,7 +89,28 @@ impl<'a> Pass<'a> {
         (end, self.counts, self.rows)
     }
 
+    /// Row level security that hides the rows, or a right that is gone, would make the table look empty.
+    async fn look_at_rights(&self) -> Result<(), String> {
+        let declared = self.door.mapping.objects[self.object].clone();
+        let alone = Mapping {
+            objects: vec![declared],
+            audit: None,
+        };
+        let lacking = async {
+            let session = self.door.pool.get().await?;
+            inventory::access(&session, &alone).await
+        };
+        // A database that is gone is waited for when the first page is read.
+        let lacking: Vec<Problem> = lacking.await.unwrap_or_default();
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let words: Vec<String> = lacking.iter().map(ToString::to_string).collect();
+        Err(words.join("; "))
+    }
+
     async fn pages(&mut self) -> Result<(), String> {
+        self.look_at_rights().await?;
         let mut after: Option<Key> = None;
         let mut more = true;
         loop {
