@@ -10,6 +10,7 @@
 mod support;
 
 mod arrows;
+mod audit;
 mod capture;
 mod changes;
 mod client;
@@ -20,6 +21,7 @@ mod control;
 mod conversions;
 mod demo;
 mod engine;
+mod failures;
 mod hostile;
 mod links;
 mod live;

@@ -1,0 +1,197 @@
+//! Failures: the records that HubSpot, Postgres or the mapping refuses, as operators see them.
+//!
+//! Receipts write them ([`super::receipt`]); here they are listed, counted, and named as changed to be tried
+//! again. They hold no value of a row.
+
+use super::changes::XID_FIRST;
+use super::pipeline::{self, Step};
+use super::{Error, Session};
+use crate::mapping::Mapping;
+use std::fmt;
+use std::str::FromStr;
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+/// A refused record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The object's name.
+    pub object: String,
+    /// The row's key.
+    pub key: String,
+    /// The row's HubSpot id, if it has one.
+    pub hubspot_id: Option<String>,
+    /// HubSpot's category in lower case, or one of ours; see [`crate::sync::outcome::Refusal`].
+    pub category: String,
+    /// What happened and what to do, without personal data.
+    pub message: String,
+    /// The HubSpot properties at fault.
+    pub properties: Vec<String>,
+    /// HubSpot's correlation id, for its support.
+    pub correlation_id: Option<String>,
+    /// The HubSpot record that stands in the way.
+    pub existing_id: Option<String>,
+    /// Whether create-only properties are still to be sent.
+    pub full_record: bool,
+    /// How often it was refused.
+    pub attempts: i32,
+    /// The first refusal, microseconds since the Unix epoch.
+    pub first_failed_at: i64,
+    /// The last refusal, microseconds since the Unix epoch.
+    pub last_failed_at: i64,
+}
+
+/// A part of the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The failures, the latest refusal first.
+    pub failures: Vec<Failure>,
+    /// Where the next page starts; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+/// A place in the list. Its text is for a URL's query: the time, the object and the key, joined by colons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    last_failed_at: i64,
+    object: String,
+    key: String,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.last_failed_at, self.object, self.key)
+    }
+}
+
+/// A text that is no cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this is not where a page of failures ends; pass `next` of the page before as it is")]
+pub struct BadCursor;
+
+impl FromStr for Cursor {
+    type Err = BadCursor;
+
+    fn from_str(text: &str) -> Result<Cursor, BadCursor> {
+        // An object's name holds no colon, a key may.
+        let mut parts = text.splitn(3, ':');
+        let mut part = || parts.next().ok_or(BadCursor);
+        Ok(Cursor {
+            last_failed_at: part()?.parse().map_err(|_| BadCursor)?,
+            object: part()?.to_owned(),
+            key: part()?.to_owned(),
+        })
+    }
+}
+
+const COLUMNS: &str = "SELECT object, key, hubspot_id, category, message, properties, correlation_id, existing_id, \
+    full_record, attempts, (extract(epoch FROM first_failed_at) * 1000000)::bigint, \
+    (extract(epoch FROM last_failed_at) * 1000000)::bigint FROM hubsyncd.failure";
+
+/// Lists at most `limit` failures after a place in the list, the latest refusal first.
+///
+/// # Errors
+/// [`Error`] as the database has it.
+pub async fn list(session: &Session, after: Option<&Cursor>, limit: usize) -> Result<Page, Error> {
+    let sql = format!(
+        "{COLUMNS} WHERE $1::bigint IS NULL OR (last_failed_at, object, key) \
+         < ('epoch'::timestamptz + $1 * interval '1 microsecond', $2, $3) \
+         ORDER BY last_failed_at DESC, object DESC, key DESC LIMIT $4"
+    );
+    let step = Step::new(sql)
+        .with(after.map(|cursor| cursor.last_failed_at), Type::INT8)
+        .with(after.map(|cursor| cursor.object.as_str()), Type::TEXT)
+        .with(after.map(|cursor| cursor.key.as_str()), Type::TEXT)
+        // One more tells whether there is a next page.
+        .with(
+            i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1),
+            Type::INT8,
+        );
+    let answers = pipeline::send(session, &[step]).await;
+    let answers = answers.map_err(|error| Error::from_client("listing the failures", error))?;
+    let mut failures: Vec<Failure> = answers.iter().flatten().map(failure).collect();
+    let more = failures.len() > limit;
+    failures.truncate(limit);
+    let next = failures.last().filter(|_| more).map(|last| Cursor {
+        last_failed_at: last.last_failed_at,
+        object: last.object.clone(),
+        key: last.key.clone(),
+    });
+    Ok(Page { failures, next })
+}
+
+/// The failure of one row, if it has one.
+///
+/// # Errors
+/// [`Error`] as the database has it.
+pub async fn get(session: &Session, object: &str, key: &str) -> Result<Option<Failure>, Error> {
+    let step = Step::new(format!("{COLUMNS} WHERE object = $1 AND key = $2"))
+        .with(object, Type::TEXT)
+        .with(key, Type::TEXT);
+    let answers = pipeline::send(session, &[step]).await;
+    let answers =
+        answers.map_err(|error| Error::from_client(format!("reading a failure of {object}"), error))?;
+    Ok(answers.iter().flatten().map(failure).next())
+}
+
+fn failure(row: &Row) -> Failure {
+    Failure {
+        object: row.get(0),
+        key: row.get(1),
+        hubspot_id: row.get(2),
+        category: row.get(3),
+        message: row.get(4),
+        properties: row.get(5),
+        correlation_id: row.get(6),
+        existing_id: row.get(7),
+        full_record: row.get(8),
+        attempts: row.get(9),
+        first_failed_at: row.get(10),
+        last_failed_at: row.get(11),
+    }
+}
+
+/// How many failures each object has.
+///
+/// # Errors
+/// [`Error`] as the database has it.
+pub async fn counts(session: &Session, mapping: &Mapping) -> Result<Vec<u64>, Error> {
+    let sql = "SELECT object, count(*) FROM hubsyncd.failure GROUP BY object";
+    let rows = session.query_typed(sql, &[]).await;
+    let rows = rows.map_err(|error| Error::from_client("counting the failures", error))?;
+    let mut counts = vec![0; mapping.objects.len()];
+    for row in rows {
+        if let Some(object) = mapping.position(row.get(0)) {
+            counts[object] = row.get::<_, i64>(1).unsigned_abs();
+        }
+    }
+    Ok(counts)
+}
+
+/// Names failed rows as changed, so that they are tried again: all, those of an object, or one. Answers how many.
+/// Rings no doorbell: look afterwards.
+///
+/// # Errors
+/// [`Error`] as the database has it.
+pub async fn retry(session: &Session, object: Option<&str>, key: Option<&str>) -> Result<u64, Error> {
+    let sql = format!(
+        "INSERT INTO hubsyncd.change (object, key, op) SELECT object, key, CASE WHEN full_record THEN 'N' ELSE 'U' END::\"char\" \
+         FROM hubsyncd.failure WHERE {XID_FIRST} AND ($1 IS NULL OR object = $1) AND ($2 IS NULL OR key = $2)"
+    );
+    let named = session
+        .execute_typed(&sql, &[(&object, Type::TEXT), (&key, Type::TEXT)])
+        .await;
+    named.map_err(|error| Error::from_client("naming the failed rows", error))
+}
+
+/// Erases the failures of these rows. Answers how many there were.
+///
+/// # Errors
+/// [`Error`] as the database has it.
+pub async fn erase(session: &Session, object: &str, keys: &[&str]) -> Result<u64, Error> {
+    let sql = "DELETE FROM hubsyncd.failure WHERE object = $1 AND key = ANY($2)";
+    let erased = session
+        .execute_typed(sql, &[(&object, Type::TEXT), (&keys, Type::TEXT_ARRAY)])
+        .await;
+    erased.map_err(|error| Error::from_client(format!("erasing failures of {object}"), error))
+}
