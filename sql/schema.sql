@@ -71,6 +71,7 @@ CREATE TABLE IF NOT EXISTS hubsyncd.run (
     started_at   timestamptz NOT NULL,
     finished_at  timestamptz,
     outcome      text,
+    error        text,
     summary      jsonb
 );
 CREATE INDEX IF NOT EXISTS run_started_at ON hubsyncd.run (started_at);

@@ -5,7 +5,7 @@ use super::door::{Door, chain};
 use super::operations::{Operations, Page, Refused, Ticket, TicketState};
 use super::sweep::request::{Reason, Requests};
 use crate::postgres::connect::Pool;
-use crate::postgres::{self, failures, runs};
+use crate::postgres::{self, ErrorKind, failures, runs};
 use crate::sync::report::{Failure, Run};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -52,16 +52,11 @@ impl Operations for Answers {
     fn runs(&self, after: Option<String>, limit: usize) -> BoxFuture<'_, Result<Page<Run>, Refused>> {
         async move {
             let session = self.pool.get().await.map_err(unavailable)?;
-            let mut items = runs::list(&session, after.as_deref(), limit + 1)
-                .await
-                .map_err(unavailable)?;
-            let more = items.len() > limit;
-            items.truncate(limit);
-            let next = if more {
-                items.last().map(|run| run.id.clone())
-            } else {
-                None
-            };
+            let page = runs::list(&session, after.as_deref(), limit).await;
+            let runs::Page { runs: items, next } = page.map_err(|error| match error.kind {
+                ErrorKind::Rows => Refused::Unknown(after.clone().unwrap_or_default()),
+                _ => unavailable(error),
+            })?;
             Ok(Page { items, next })
         }
         .boxed()
@@ -69,10 +64,17 @@ impl Operations for Answers {
 
     fn failures(&self, after: Option<String>, limit: usize) -> BoxFuture<'_, Result<Page<Failure>, Refused>> {
         async move {
+            let cursor = after.as_deref().map(str::parse::<failures::Cursor>).transpose();
+            let cursor = cursor.map_err(|_| Refused::Unknown(after.clone().unwrap_or_default()))?;
             let session = self.pool.get().await.map_err(unavailable)?;
-            let listed = failures::list(&session, after.as_deref(), limit).await;
-            let (items, next) = listed.map_err(unavailable)?;
-            Ok(Page { items, next })
+            let page = failures::list(&session, cursor.as_ref(), limit)
+                .await
+                .map_err(unavailable)?;
+            let next = page.next.map(|cursor| cursor.to_string());
+            Ok(Page {
+                items: page.failures.into_iter().map(reported).collect(),
+                next,
+            })
         }
         .boxed()
     }
@@ -109,4 +111,19 @@ impl Answers {
 
 fn unavailable(error: postgres::Error) -> Refused {
     Refused::Unavailable(chain(&error))
+}
+
+/// A failure as operators are told it.
+fn reported(failure: failures::Failure) -> Failure {
+    Failure {
+        object: failure.object,
+        key: Some(failure.key),
+        hubspot_id: failure.hubspot_id,
+        category: failure.category,
+        message: failure.message,
+        correlation_id: failure.correlation_id,
+        attempts: u64::try_from(failure.attempts).unwrap_or_default(),
+        first_failed_at: failure.first_failed_at,
+        last_failed_at: failure.last_failed_at,
+    }
 }

@@ -227,9 +227,9 @@ impl Keeper {
     async fn remember(&self, door: &Door) {
         let remembered = async {
             let session = self.pool.get().await?;
-            runs::abandoned(&session).await?;
-            let last = runs::list(&session, None, 1).await?.pop();
-            let complete = runs::last_complete(&session).await?;
+            runs::close_abandoned(&session).await?;
+            let last = runs::last(&session, "sweep", None).await?;
+            let complete = runs::last(&session, "sweep", Some("complete")).await?;
             Ok::<_, postgres::Error>((last, complete))
         };
         match remembered.await {

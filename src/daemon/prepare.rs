@@ -12,7 +12,7 @@ use super::exit::{CONFIGURATION, Exit, NOT_PERMITTED};
 use crate::config::Config;
 use crate::hubspot::{AssociationType, Client, Failed, Lane, PropertyInfo};
 use crate::mapping::{Link, Mapping, Object as Declared};
-use crate::postgres::audit::Audit;
+use crate::postgres::audit::AuditLog;
 use crate::postgres::catalog::{self, Shape};
 use crate::postgres::connect::Pool;
 use crate::postgres::inspection::Inspection;
@@ -231,7 +231,7 @@ pub(super) async fn door(parts: &Parts<'_>, shapes: &[Shape]) -> Result<Door, Ex
     let backlog = Backlog::new(after, HELD_MAX, parts.config.batch.max_delay);
     Ok(Door {
         objects: (0..mapping.objects.len()).map(object).collect(),
-        audit: Audit::new(&mapping, shapes),
+        audit: AuditLog::new(&mapping, shapes),
         mapping,
         pool: Arc::clone(parts.pool),
         client: Arc::clone(parts.client),

@@ -17,7 +17,7 @@ use super::board::Board;
 use super::desk::Desk;
 use crate::hubspot::{Client, Lane, Pace, Slot};
 use crate::mapping::Mapping;
-use crate::postgres::audit::Audit;
+use crate::postgres::audit::AuditLog;
 use crate::postgres::catalog::Shape;
 use crate::postgres::connect::Pool;
 use crate::postgres::receipt::Writer;
@@ -76,7 +76,7 @@ pub struct Door {
     /// Whether this daemon holds the lease; without it nothing is sent.
     pub lease: Arc<AtomicBool>,
     /// The application's audit log, if it is mapped.
-    pub audit: Option<Audit>,
+    pub audit: Option<AuditLog>,
     /// Whether all that waited at the start was pushed, or put off, so that sweeps may run.
     pub caught_up: AtomicBool,
     /// Whether failures came or went since they were counted.

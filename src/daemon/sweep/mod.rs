@@ -10,7 +10,7 @@ pub mod request;
 use super::board::Board;
 use super::door::{Door, chain};
 use crate::postgres::connect::Pool;
-use crate::postgres::{self, audit, changes, failures, runs};
+use crate::postgres::{self, Session, changes, failures, runs};
 use crate::sync::change::ObjectIndex;
 use crate::sync::report::{Counts, Run, Summary};
 use crate::sync::schedule::Schedule;
@@ -21,12 +21,19 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// How often the clock is looked at.
 const CLOCK: Duration = Duration::from_secs(1);
 /// Sweeps of an object because of changes that could not be named are at least this far apart.
 const UNNAMED_PAUSE: Duration = Duration::from_secs(300);
+
+/// Audit entries looked at in one statement at a sweep's end.
+const AUDIT_PAGE: usize = 1_000;
+/// How often a page of them may fail (a lock, a connection) before the run is incomplete.
+const AUDIT_FAILURES: u32 = 5;
+/// The first pause after such a failure.
+const AUDIT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs the sweeps.
 pub struct Sweeper {
@@ -106,7 +113,7 @@ impl Sweeper {
     async fn start_is_due(&self) -> bool {
         let last = async {
             let session = self.pool.get().await?;
-            runs::last_complete(&session).await
+            runs::last(&session, "sweep", Some("complete")).await
         };
         let last: Result<Option<Run>, postgres::Error> = last.await;
         match last {
@@ -168,8 +175,8 @@ impl Sweeper {
         self.board.sweep_began(run.clone());
         self.keep(&run).await;
         let mut errors = Vec::new();
-        let audit = if objects == all {
-            self.audit_bound(&mut errors).await
+        let newest = if objects == all {
+            self.newest_entry(door, &mut errors).await
         } else {
             None
         };
@@ -183,8 +190,8 @@ impl Sweeper {
                 errors.push(format!("{}: {why}", door.mapping.objects[object].name));
             }
         }
-        if let (Some(bound), true) = (audit, errors.is_empty()) {
-            self.mark_audit(door, bound, &mut errors).await;
+        if let (Some(newest), true) = (newest, errors.is_empty()) {
+            self.mark_audit(door, newest, &mut errors).await;
         }
         run.summary = self.summary(&counts);
         run.finished_at = Some(micros());
@@ -198,6 +205,7 @@ impl Sweeper {
         );
         run.error = (!errors.is_empty()).then(|| errors.join("; "));
         self.keep(&run).await;
+        self.prune().await;
         self.count_failures(door).await;
         self.report(&run, &counts);
         self.board.sweep_ended(run.clone());
@@ -246,15 +254,27 @@ impl Sweeper {
         }
     }
 
-    async fn audit_bound(&self, errors: &mut Vec<String>) -> Option<audit::Bound> {
-        let door = self.door.get()?;
-        let audited = door.audit.as_ref()?;
-        let bound = async {
+    /// Deletes runs older than 90 days; the next sweep's end does it otherwise.
+    async fn prune(&self) {
+        let pruned = async {
             let session = self.pool.get().await?;
-            audited.begin(&session).await
+            runs::prune(&session).await
         };
-        match bound.await {
-            Ok(bound) => Some(bound),
+        let pruned: Result<usize, postgres::Error> = pruned.await;
+        if let Err(error) = pruned {
+            debug!("old runs are kept for now: {}", chain(&error));
+        }
+    }
+
+    /// The newest audit entry at the sweep's begin; later ones are the next sweep's.
+    async fn newest_entry(&self, door: &Door, errors: &mut Vec<String>) -> Option<i64> {
+        let audit = door.audit.as_ref()?;
+        let newest = async {
+            let session = self.pool.get().await?;
+            audit.newest(&session).await
+        };
+        match newest.await {
+            Ok(newest) => newest,
             Err(error) => {
                 errors.push(format!("audit log: {}", chain(&error)));
                 None
@@ -262,14 +282,29 @@ impl Sweeper {
         }
     }
 
-    async fn mark_audit(&self, door: &Door, bound: audit::Bound, errors: &mut Vec<String>) {
-        let Some(audited) = &door.audit else { return };
-        let marked = async {
-            let mut session = self.pool.get().await?;
-            audited.finish(&mut session, &bound).await
-        };
-        if let Err(error) = marked.await {
-            errors.push(format!("audit log: {}", chain(&error)));
+    /// Marks the audit entries up to `newest` that no push will ever mark.
+    async fn mark_audit(&self, door: &Door, newest: i64, errors: &mut Vec<String>) {
+        let Some(audit) = &door.audit else { return };
+        let mut after = Some(0);
+        let mut failed = 0;
+        while let Some(at) = after {
+            self.board.tick("sweep");
+            let walked = async {
+                let mut session = self.pool.get().await?;
+                let session: &mut Session = &mut session;
+                audit.walk(session, at, newest, AUDIT_PAGE).await
+            };
+            match walked.await {
+                Ok(walked) => after = walked.next,
+                Err(error) if failed == AUDIT_FAILURES => {
+                    errors.push(format!("audit log: {}", chain(&error)));
+                    return;
+                }
+                Err(_) => {
+                    failed += 1;
+                    tokio::time::sleep(AUDIT_PAUSE * failed).await;
+                }
+            }
         }
     }
 
