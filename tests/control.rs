@@ -165,7 +165,7 @@ async fn a_lost_connection_is_an_event_and_frees_lock_and_lease() {
     cut(&admin).await;
     for error in [armed.lost().await, armed.wait_rung().await.unwrap_err()] {
         assert_eq!(error.kind, ErrorKind::Unreachable);
-        let reason = hubsyncd::postgres::error::chain(&error);
+        let reason = hubsyncd::sync::report::chain(&error);
         assert!(reason.contains("administrator command"), "{reason}");
     }
     assert_eq!(armed.disarm().await.err().unwrap().kind, ErrorKind::Unreachable);

@@ -3,9 +3,8 @@
 use super::support::postgres::{Database, Server};
 use super::support::tables;
 use hubsyncd::mapping::Mapping;
-use hubsyncd::postgres::Session;
-use hubsyncd::postgres::{failures, runs};
-use serde_json::json;
+use hubsyncd::postgres::{ErrorKind, Session, failures, runs};
+use hubsyncd::sync::report::{Counts, Run, Summary};
 
 async fn start() -> (Database, Session, Session) {
     let (database, daemon, _) = tables::database(Server::shared().await, "failures").await;
@@ -124,42 +123,54 @@ async fn a_retry_names_failed_rows_and_with_create_only_properties_where_they_ar
 #[tokio::test]
 async fn runs_are_kept_with_their_summary_and_listed_newest_first() {
     let (_database, daemon, owner) = start().await;
-    let mut ids = Vec::new();
-    for reason in ["start", "clock", "signal"] {
-        let (id, started_at) = runs::start(&daemon, "sweep", reason).await.unwrap();
-        assert!(started_at > 1_700_000_000_000_000);
-        ids.push(id);
+    let mut kept = Vec::new();
+    for (at, reason) in ["start", "clock", "signal", "trigger"].into_iter().enumerate() {
+        let run = Run {
+            id: uuid::Uuid::now_v7().to_string(),
+            kind: "sweep".to_owned(),
+            reason: reason.to_owned(),
+            started_at: 1_800_000_000_000_000 + at as i64,
+            finished_at: None,
+            outcome: None,
+            error: None,
+            summary: Summary::default(),
+        };
+        runs::keep(&daemon, &run).await.unwrap();
+        kept.push(run);
     }
-    let summary = json!({"contacts": {"created": 1, "updated": 2, "failed": 0}});
-    runs::finish(&daemon, ids[0], "complete", &summary).await.unwrap();
-    runs::finish(&daemon, ids[1], "incomplete", &json!({}))
-        .await
-        .unwrap();
-    let page = runs::list(&daemon, None, 2).await.unwrap();
-    let reasons: Vec<_> = page.runs.iter().map(|run| run.reason.as_str()).collect();
-    assert_eq!((reasons, page.next), (vec!["signal", "clock"], Some(ids[1])));
-    let page = runs::list(&daemon, page.next, 2).await.unwrap();
-    assert_eq!((page.runs.len(), page.next), (1, None));
-    assert_eq!(page.runs[0].summary, Some(summary));
-    assert!(page.runs[0].finished_at >= Some(page.runs[0].started_at));
-    let last = runs::last(&daemon, "sweep", Some("complete")).await.unwrap();
-    assert_eq!(last.as_ref(), Some(&page.runs[0]));
+    let counts = Counts {
+        created: 1,
+        updated: 2,
+        failed: 0,
+    };
+    for (at, outcome) in [(0, "complete"), (1, "incomplete"), (3, "complete")] {
+        kept[at].finished_at = Some(kept[at].started_at + 5);
+        kept[at].outcome = Some(outcome.to_owned());
+        kept[at].error = (outcome == "incomplete").then(|| "HubSpot was away".to_owned());
+        kept[at].summary = Summary(vec![("contacts".to_owned(), counts)]);
+        runs::keep(&daemon, &kept[at]).await.unwrap();
+    }
+    let page = runs::list(&daemon, None, 3).await.unwrap();
+    assert_eq!(page.runs, [kept[3].clone(), kept[2].clone(), kept[1].clone()]);
+    let page = runs::list(&daemon, page.next.as_deref(), 3).await.unwrap();
+    assert_eq!((page.runs, page.next), (vec![kept[0].clone()], None));
+    let nonsense = runs::list(&daemon, Some("nonsense"), 3).await.unwrap_err();
+    assert_eq!(nonsense.kind, ErrorKind::Rows);
+    let complete = runs::last(&daemon, "sweep", Some("complete")).await.unwrap();
     assert_eq!(
-        runs::last(&daemon, "sweep", None)
-            .await
-            .unwrap()
-            .map(|run| run.id),
-        Some(ids[1])
+        complete.as_ref(),
+        Some(&kept[0]),
+        "a trigger's sweep is not a whole one"
     );
+    let last = runs::last(&daemon, "sweep", None).await.unwrap();
+    assert_eq!(last.as_ref(), Some(&kept[1]));
     assert_eq!(runs::last(&daemon, "mirror", None).await.unwrap(), None);
-    assert_eq!(runs::close_abandoned(&daemon, "incomplete").await.unwrap(), 1);
-    let closed = runs::get(&daemon, ids[2]).await.unwrap().unwrap();
-    assert_eq!(
-        (closed.outcome.as_deref(), closed.finished_at.is_some()),
-        (Some("incomplete"), true)
-    );
+    assert_eq!(runs::close_abandoned(&daemon).await.unwrap(), 1);
+    let page = runs::list(&daemon, None, 4).await.unwrap();
+    assert_eq!(page.runs[1].outcome.as_deref(), Some("incomplete"));
+    assert!(page.runs[1].finished_at.is_some() && page.runs[1].error.is_some());
     let age = "UPDATE hubsyncd.run SET started_at = now() - interval '91 days' WHERE reason = 'start'";
     owner.batch_execute(age).await.unwrap();
     assert_eq!(runs::prune(&daemon).await.unwrap(), 1);
-    assert_eq!(runs::get(&daemon, ids[0]).await.unwrap(), None);
+    assert_eq!(runs::list(&daemon, None, 9).await.unwrap().runs.len(), 3);
 }

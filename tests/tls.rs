@@ -2,7 +2,8 @@
 
 use crate::support::postgres::Server;
 use hubsyncd::cli::cluster::{Mode, Options};
-use hubsyncd::postgres::{Address, connect::connect, error::chain};
+use hubsyncd::postgres::{Address, connect::connect};
+use hubsyncd::sync::report::chain;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -1,11 +1,12 @@
 //! What the socket's questions are answered with.
 
 use super::board::{Board, Lease};
-use super::door::{Door, chain};
+use super::door::Door;
 use super::operations::{Operations, Page, Refused, Ticket, TicketState};
 use super::sweep::request::{Reason, Requests};
 use crate::postgres::connect::Pool;
 use crate::postgres::{self, ErrorKind, failures, runs};
+use crate::sync::report::chain;
 use crate::sync::report::{Failure, Run};
 use futures::FutureExt;
 use futures::future::BoxFuture;

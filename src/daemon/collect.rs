@@ -7,7 +7,7 @@
 //! holds it.
 
 use super::board::{Board, Condition, Listener};
-use super::door::{Batch, Door, Tally, chain};
+use super::door::{Batch, Door, Tally};
 use crate::hubspot::Lane;
 use crate::postgres::changes::{self, Looker};
 use crate::postgres::control::{Armed, Arming, Awake, Control};
@@ -15,6 +15,7 @@ use crate::postgres::{self, failures, inventory};
 use crate::retry::Schedule;
 use crate::sync::arming::{Bell, Step};
 use crate::sync::change::ObjectIndex;
+use crate::sync::report::chain;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

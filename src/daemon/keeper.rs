@@ -6,7 +6,7 @@
 
 use super::board::{Board, Condition, Lease, Listener};
 use super::collect::{Collect, Ended};
-use super::door::{Door, chain};
+use super::door::Door;
 use super::exit::{CONFIGURATION, Exit, NOT_PERMITTED};
 use super::prepare::{self, Parts, Unprepared};
 use crate::config::Config;
@@ -16,6 +16,7 @@ use crate::postgres::connect::Pool;
 use crate::postgres::control::{Awake, Control};
 use crate::postgres::{self, ErrorKind, runs};
 use crate::retry::Schedule;
+use crate::sync::report::chain;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -25,7 +25,7 @@ use crate::hubspot::{Answered, Budget, Client, Observed, Settings};
 use crate::postgres::address::Address;
 use crate::postgres::connect::Pool;
 use board::{Board, Lease};
-use door::{Door, chain};
+use door::Door;
 use exit::{CONFIGURATION, Exit, SOFTWARE, UNAVAILABLE};
 use secrecy::ExposeSecret;
 use std::sync::atomic::AtomicBool;

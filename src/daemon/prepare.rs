@@ -7,7 +7,7 @@
 
 use super::board::{Board, Condition};
 use super::desk::Desk;
-use super::door::{Door, LinkKind, Object, chain};
+use super::door::{Door, LinkKind, Object};
 use super::exit::{CONFIGURATION, Exit, NOT_PERMITTED};
 use crate::config::Config;
 use crate::hubspot::{AssociationType, Client, Failed, Lane, PropertyInfo};
@@ -25,6 +25,7 @@ use crate::retry::Schedule;
 use crate::sync::backlog::Backlog;
 use crate::sync::change::ObjectIndex;
 use crate::sync::plan::Rules;
+use crate::sync::report::chain;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

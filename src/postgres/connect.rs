@@ -107,7 +107,7 @@ pub(super) async fn pin(client: &Client) -> Result<(), Error> {
 async fn drive(wire: Wire) {
     // Whoever uses the session is told that it is closed; why it was is known here alone.
     if let Err(error) = wire.await {
-        let reason = super::error::chain(&error);
+        let reason = crate::sync::report::chain(&error);
         tracing::warn!(reason, "a session with the database was lost");
     }
 }

@@ -325,7 +325,7 @@ async fn drive(mut wire: Wire, signals: Arc<Signals>, lose: watch::Sender<Option
             }
             Some(Ok(AsyncMessage::Notification(_))) => signals.rung.notify_one(),
             Some(Ok(_)) => {}
-            Some(Err(error)) => break super::error::chain(&error),
+            Some(Err(error)) => break crate::sync::report::chain(&error),
             None => break "the connection was closed".to_owned(),
         }
     };

@@ -118,6 +118,17 @@ pub struct Failure {
     pub last_failed_at: i64,
 }
 
+/// An error with all its causes in one line; libraries keep what a server said in a cause.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 /// A moment as people and monitors read it, e.g. `2026-11-21T02:00:00Z`; a moment out of range is empty.
 pub fn moment(micros: i64) -> String {
     jiff::Timestamp::from_microsecond(micros).map_or_else(|_| String::new(), |moment| moment.to_string())

@@ -28,6 +28,7 @@ use crate::sync::change::{Change, Key, ObjectIndex};
 use crate::sync::outcome::Refusal;
 use crate::sync::plan::Rules;
 use crate::sync::record::Read;
+use crate::sync::report::chain;
 use item::{Fate, Item};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -299,18 +300,6 @@ fn bytes(read: &Read) -> usize {
 fn halves(mut claimed: Vec<Claimed>) -> Parts {
     let second = claimed.split_off(claimed.len() / 2);
     vec![claimed, second]
-}
-
-/// An error with its causes, for a log line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// Rows by key.

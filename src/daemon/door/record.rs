@@ -1,7 +1,7 @@
 //! Recording: from what HubSpot said to the receipt, and the release of every row.
 
 use super::item::{Fate, Item, Links};
-use super::{Door, Parts, Tally, again, chain, halves, held};
+use super::{Door, Parts, Tally, again, halves, held};
 use crate::daemon::board::Counted;
 use crate::hubspot::Lane;
 use crate::postgres::receipt::{Entry, Receipt, Written};
@@ -10,6 +10,7 @@ use crate::retry::Schedule;
 use crate::sync::backlog::{Claimed, Release};
 use crate::sync::change::{Key, ObjectIndex, Op};
 use crate::sync::outcome::Refusal;
+use crate::sync::report::chain;
 use std::time::Duration;
 use tracing::{error, warn};
 

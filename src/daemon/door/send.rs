@@ -1,7 +1,6 @@
 //! Sending: from planned items to what HubSpot said of each.
 
 use super::Door;
-use super::chain;
 use super::item::{Fate, Item, Links};
 use crate::hubspot::{
     self, BatchReply, Disposition, Failed, Lane, RecordError, Slot, UpdateInput, UpsertInput,
@@ -11,6 +10,7 @@ use crate::sync::answer::{By, Denial, Done, Input, Verdict, attribute};
 use crate::sync::change::{Key, ObjectIndex};
 use crate::sync::outcome::Refusal;
 use crate::sync::plan::{Adoption, Step};
+use crate::sync::report::chain;
 use std::collections::{HashMap, HashSet};
 
 /// How often a write that HubSpot answered with silence is repeated before the row is listed as a failure.

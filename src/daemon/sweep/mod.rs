@@ -8,10 +8,11 @@ mod object;
 pub mod request;
 
 use super::board::Board;
-use super::door::{Door, chain};
+use super::door::Door;
 use crate::postgres::connect::Pool;
 use crate::postgres::{self, Session, changes, failures, runs};
 use crate::sync::change::ObjectIndex;
+use crate::sync::report::chain;
 use crate::sync::report::{Counts, Run, Summary};
 use crate::sync::schedule::Schedule;
 use object::{End, Pass};

@@ -5,7 +5,7 @@
 //! a missing one is made with them. Memory holds a few pages, whatever the table's size.
 
 use super::Sweeper;
-use crate::daemon::door::{Batch, Door, Tally, chain};
+use crate::daemon::door::{Batch, Door, Tally};
 use crate::hubspot::Lane;
 use crate::mapping::Mapping;
 use crate::postgres::{self, ErrorKind, Problem, inventory};
@@ -13,6 +13,7 @@ use crate::retry::Schedule;
 use crate::sync::change::{Key, ObjectIndex};
 use crate::sync::record::{Read, Record};
 use crate::sync::report::Counts;
+use crate::sync::report::chain;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
