@@ -21,6 +21,7 @@ mod control;
 mod conversions;
 mod demo;
 mod engine;
+mod exchange;
 mod failures;
 mod hostile;
 mod links;
