@@ -288,3 +288,66 @@ async fn the_sandbox_says_where_it_is_and_ends_on_sigterm() {
         .unwrap();
     assert_eq!(ended.unwrap().code(), Some(0));
 }
+
+#[tokio::test]
+async fn systemd_hears_ready_though_the_database_is_down_and_the_end_is_orderly() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let systemd = tokio::net::UnixDatagram::bind(path("notify")).unwrap();
+    let mut command = hubsyncd(&["run"]);
+    command
+        .env("DATABASE_URL", "postgres://hubsyncd@127.0.0.1:1/nothing")
+        .env("HUBSPOT_ACCESS_TOKEN", "planted-token")
+        .env("HUBSPOT_BASE_URL", "http://127.0.0.1:1")
+        .env("HUBSYNCD_SOCKET", path("h.sock"))
+        .env("NOTIFY_SOCKET", path("notify"))
+        .env("WATCHDOG_USEC", "200000")
+        .stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let heard = async |wanted: &str| {
+        let mut buffer = [0; 1024];
+        let hear = async {
+            loop {
+                let length = systemd.recv(&mut buffer).await.unwrap();
+                let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                if text.contains(wanted) {
+                    return text;
+                }
+            }
+        };
+        let heard = tokio::time::timeout(Duration::from_secs(20), hear).await;
+        heard.unwrap_or_else(|_| panic!("systemd never heard {wanted}"))
+    };
+    heard("READY=1").await;
+    let status = heard("STATUS=").await;
+    assert!(status.contains("database: "), "{status}");
+    heard("WATCHDOG=1").await;
+    heard("WATCHDOG=1").await;
+    let socket = directory.path().join("h.sock");
+    assert_eq!(ask(&socket, &["health"]).await.0, 1);
+    let (code, stdout, stderr) = ask(&socket, &["status"]).await;
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("last sweep  none yet"), "{stdout}");
+    let pid = child.id().unwrap().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .await
+            .unwrap()
+            .success()
+    );
+    heard("STOPPING=1").await;
+    let output = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output())
+        .await
+        .unwrap()
+        .unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{log}");
+    assert!(!log.contains("planted"), "{log}");
+    for line in log.lines() {
+        let event: serde_json::Value = serde_json::from_str(line).expect("logs in a pipe are JSON");
+        assert!(event["message"].is_string(), "{line}");
+    }
+    assert!(!socket.exists());
+}
