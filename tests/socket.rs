@@ -149,6 +149,15 @@ async fn runs_and_failures_come_in_pages() {
         (&body["runs"][0]["id"], &body["next"]),
         (&json!("17"), &Value::Null)
     );
+    let text = ask(
+        UnixStream::connect(&served.settings.socket).await.unwrap(),
+        "GET /runs",
+    )
+    .await
+    .1;
+    let order = ["contacts", "bookings", "mock_exams"].map(|object| text.find(object).unwrap());
+    assert!(order.is_sorted(), "in the order of the mapping: {text}");
+    served.asked();
     let (_, body) = served.ask("GET /failures?limit=7&after=bookings%3Aa").await;
     let expected = json!({ "object": "bookings", "key": "k", "hubspot_id": null, "category": "validation_error",
         "message": "is_active: not one of the options", "correlation_id": "c-1", "attempts": 2,

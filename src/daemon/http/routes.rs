@@ -5,12 +5,13 @@ use super::guard::{Gate, TRIGGER, guard};
 use crate::daemon::health::{self, Verdict};
 use crate::daemon::operations::{Page, Refused, TicketState};
 use crate::daemon::status::{Status, TriggerAnswer, ordered};
-use crate::sync::report::{Run, Summary};
+use crate::sync::report::{self, Run, Summary};
 use axum::extract::{Query, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
+use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -209,18 +210,33 @@ async fn trigger(State(desk): Shared, method: Method) -> Result<Response, Failur
     Ok((code, Json(answer)).into_response())
 }
 
+/// Fields of a struct keep their order, summaries that of the mapping; those of a JSON value are sorted.
+#[derive(Serialize)]
+struct Runs {
+    runs: Vec<Run>,
+    next: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Failures {
+    failures: Vec<report::Failure>,
+    next: Option<String>,
+}
+
 async fn runs(State(desk): Shared, Query(parameters): Parameters) -> Result<Response, Failure> {
     let (after, limit) = page_of(&parameters)?;
     let page: Page<Run> = soon(desk.context.operations.runs(after, limit)).await?;
     let names = desk.context.board.objects();
     let runs: Vec<Run> = page.items.into_iter().map(|run| ordered(run, names)).collect();
-    Ok(Json(json!({ "runs": runs, "next": page.next })).into_response())
+    let next = page.next;
+    Ok(Json(Runs { runs, next }).into_response())
 }
 
 async fn failures(State(desk): Shared, Query(parameters): Parameters) -> Result<Response, Failure> {
     let (after, limit) = page_of(&parameters)?;
     let page = soon(desk.context.operations.failures(after, limit)).await?;
-    Ok(Json(json!({ "failures": page.items, "next": page.next })).into_response())
+    let (failures, next) = (page.items, page.next);
+    Ok(Json(Failures { failures, next }).into_response())
 }
 
 async fn retry(State(desk): Shared, Query(mut parameters): Parameters) -> Result<Response, Failure> {
