@@ -1,9 +1,9 @@
 //! The audit log at a sweep's end: entries that no push will ever mark.
 //!
 //! Receipts mark the entries of rows that were pushed. What is left are entries of tables that are not mapped
-//! and of rows that are gone. A sweep that is complete marks those of them that were there at its begin. It walks
+//! and of rows that are gone. A sweep that is complete marks those of them that were numbered by its begin. It walks
 //! the unmarked entries by id, a page at a time, so a log of any size costs no memory, and it decides and marks in one
-//! snapshot: an entry whose row is back by then stays.
+//! snapshot: an entry whose row is back by then stays, and one committed late is marked only if nothing is left to push.
 
 use super::catalog::Shape;
 use super::pipeline::{self, Step};

@@ -5,6 +5,7 @@
 pub mod daemon;
 pub mod postgres;
 pub mod reading;
+pub mod receipts;
 pub mod served;
 pub mod tables;
 

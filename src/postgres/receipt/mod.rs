@@ -14,6 +14,7 @@
 mod statement;
 mod transaction;
 mod trouble;
+mod work;
 
 use super::changes;
 use super::{Error, ErrorKind, Session};

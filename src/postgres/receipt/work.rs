@@ -1,0 +1,227 @@
+//! What one transaction of a receipt writes: decided from what each entry wants and what the locks got.
+
+use super::statement;
+use super::transaction::Part;
+use super::{Entry, Receipt, Writer, Written};
+use crate::postgres::pipeline::Step;
+use crate::sync::outcome::Refusal;
+use std::collections::{HashMap, HashSet};
+
+/// What the locks at the begin got.
+#[derive(Default)]
+pub(super) struct Held {
+    /// The rows we hold, with the HubSpot id they hold.
+    pub(super) rows: HashMap<String, Option<String>>,
+    /// Rows that are there and that we do not hold, or were not asked to.
+    pub(super) there: HashSet<String>,
+    /// The audit entries we hold.
+    pub(super) entries: HashSet<i64>,
+    /// Unmarked audit entries that are there and that we do not hold.
+    pub(super) entries_out_of_reach: HashSet<i64>,
+}
+
+/// Everything to write, statement by statement.
+#[derive(Default)]
+pub(super) struct Work<'a> {
+    pub(super) ids: Vec<(&'a str, &'a str, bool)>,
+    pub(super) touched: Vec<&'a str>,
+    given: Vec<&'a str>,
+    marks: Vec<i64>,
+    seqs: Vec<i64>,
+    failures: Vec<serde_json::Value>,
+    failures_over: Vec<&'a str>,
+    intents_over: Vec<&'a str>,
+    intents: Vec<(&'a str, &'a str)>,
+    links_over: Vec<&'a str>,
+    links: Vec<(&'a str, &'a str, &'a str)>,
+    named: Vec<&'a str>,
+    pub(super) said: Vec<(usize, Written)>,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn of(receipt: &'a Receipt, part: &Part<'_>, held: &Held) -> Work<'a> {
+        let mut work = Work::default();
+        match part {
+            Part::Rows(indices) => {
+                for index in *indices {
+                    let said = work.entry(&receipt.entries[*index], held);
+                    work.said.push((*index, said));
+                }
+            }
+            Part::Refused(index, refusal) => {
+                let entry = &receipt.entries[*index];
+                work.refused(entry, refusal);
+                work.said.push((*index, Written::Refused((*refusal).clone())));
+            }
+        }
+        work
+    }
+
+    /// Decides what becomes of an entry and adds what that takes.
+    fn entry(&mut self, entry: &'a Entry, held: &Held) -> Written {
+        if entry.row_gone && !held.there.contains(&*entry.key) {
+            self.gone(entry, held);
+            return Written::Gone;
+        }
+        if entry.writes_row() {
+            match held.rows.get(&*entry.key) {
+                None if held.there.contains(&*entry.key) => return Written::Locked,
+                None => {
+                    self.gone(entry, held);
+                    return Written::Gone;
+                }
+                Some(now) if *now != entry.read_id && (now.is_none() || *now != entry.hubspot_id) => {
+                    return self.lost(entry, now.is_some());
+                }
+                Some(now) => self.row(entry, now.as_deref()),
+            }
+        }
+        self.outcome(entry);
+        if entry.failure.is_none() {
+            self.marks
+                .extend(entry.audit.iter().filter(|id| held.entries.contains(id)));
+        }
+        if entry
+            .audit
+            .iter()
+            .any(|id| held.entries_out_of_reach.contains(id))
+        {
+            // All but an audit entry is written; the changes stay, so that it is marked by the next push.
+            return Written::Locked;
+        }
+        self.seqs.extend(&entry.seqs);
+        if entry.rename {
+            self.named.push(&entry.key);
+        }
+        Written::Done
+    }
+
+    /// The row itself, which we hold and which holds `now`.
+    fn row(&mut self, entry: &'a Entry, now: Option<&str>) {
+        match entry.hubspot_id.as_deref().filter(|id| now != Some(*id)) {
+            Some(id) => {
+                self.ids.push((&entry.key, id, entry.synced));
+                self.given.push(&entry.key);
+            }
+            None if entry.synced => self.touched.push(&entry.key),
+            None => {}
+        }
+        if entry.hubspot_id.is_some() {
+            self.intents_over.push(&entry.key);
+        }
+        if entry.new_id().is_some() && entry.read_id.is_some() {
+            // Another record than the one whose links we remember.
+            self.links_over.push(&entry.key);
+        }
+    }
+
+    /// Failure and links.
+    fn outcome(&mut self, entry: &'a Entry) {
+        match &entry.failure {
+            Some(refusal) => self.failure(entry, refusal),
+            None if entry.clear_failure => self.failures_over.push(&entry.key),
+            None => {}
+        }
+        self.made_links(entry);
+    }
+
+    fn failure(&mut self, entry: &'a Entry, refusal: &Refusal) {
+        let id = entry.hubspot_id.as_deref().or(entry.read_id.as_deref());
+        self.failures
+            .push(statement::failure(&entry.key, id, entry.full_record, refusal));
+    }
+
+    fn made_links(&mut self, entry: &'a Entry) {
+        let links = entry.made_links.iter();
+        self.links
+            .extend(links.map(|(link, to)| (&*entry.key, link.as_str(), to.as_str())));
+    }
+
+    /// The row's end: nothing of it is remembered. Entries of a row that is gone have nothing left to push.
+    fn gone(&mut self, entry: &'a Entry, held: &Held) {
+        self.seqs.extend(&entry.seqs);
+        self.marks
+            .extend(entry.audit.iter().filter(|id| held.entries.contains(id)));
+        self.failures_over.push(&entry.key);
+        self.intents_over.push(&entry.key);
+        self.links_over.push(&entry.key);
+    }
+
+    /// Another id won: it is read and pushed anew under that one.
+    fn lost(&mut self, entry: &'a Entry, holds_one: bool) -> Written {
+        self.seqs.extend(&entry.seqs);
+        self.intents_over.push(&entry.key);
+        self.links_over.push(&entry.key);
+        self.named.push(&entry.key);
+        let reason = if holds_one {
+            "the row was given another HubSpot id during the push; that one is kept and the row is pushed again"
+        } else {
+            "the row's HubSpot id was taken away during the push; the row is pushed again"
+        };
+        Written::Lost {
+            reason: reason.to_owned(),
+        }
+    }
+
+    /// Postgres refuses the row: all but the row itself is written.
+    fn refused(&mut self, entry: &'a Entry, refusal: &Refusal) {
+        self.failure(entry, refusal);
+        self.made_links(entry);
+        self.seqs.extend(&entry.seqs);
+        if let Some(id) = entry.new_id() {
+            self.intents.push((&entry.key, id));
+        }
+    }
+
+    /// The statements, those on the application's rows first.
+    pub(super) fn steps(&'a self, writer: &'a Writer, read_at: i64) -> Vec<Step<'a>> {
+        let (statements, object) = (&writer.statements, writer.name.as_str());
+        let mut steps = Vec::new();
+        if !self.ids.is_empty() {
+            let keys = self.ids.iter().map(|id| id.0).collect();
+            let ids = self.ids.iter().map(|id| id.1).collect();
+            steps.push(statements.set_ids(read_at, keys, ids, self.ids.iter().map(|id| id.2).collect()));
+        }
+        if !self.touched.is_empty() {
+            steps.push(statements.touch(read_at, self.touched.clone()));
+        }
+        steps.extend(statements.mark(read_at, self.marks.clone()));
+        steps.extend(statements.name_lookups(&self.given));
+        self.own_steps(object, &mut steps);
+        if !self.ids.is_empty() || !self.touched.is_empty() {
+            // The application's deferred triggers audit now, not after we have marked.
+            steps.push(Step::simple("SET CONSTRAINTS ALL IMMEDIATE"));
+            steps.extend(statements.mark_collected(read_at));
+        }
+        steps
+    }
+
+    /// The statements on our own tables.
+    fn own_steps(&'a self, object: &'a str, steps: &mut Vec<Step<'a>>) {
+        let over = [
+            ("link", &self.links_over),
+            ("failure", &self.failures_over),
+            ("intent", &self.intents_over),
+        ];
+        for (table, keys) in over {
+            if !keys.is_empty() {
+                steps.push(statement::delete(table, object, keys.clone()));
+            }
+        }
+        if !self.links.is_empty() {
+            steps.push(statement::remember_links(object, &self.links));
+        }
+        if !self.failures.is_empty() {
+            steps.push(statement::note_failures(object, self.failures.clone()));
+        }
+        if !self.intents.is_empty() {
+            steps.push(statement::note_ids(object, self.intents.iter().copied()));
+        }
+        if !self.named.is_empty() {
+            steps.push(statement::name(object, self.named.clone()));
+        }
+        if !self.seqs.is_empty() {
+            steps.push(statement::delete_changes(object, self.seqs.clone()));
+        }
+    }
+}
