@@ -1,7 +1,8 @@
 -- The audit log {{table}}: an entry names the row that it tells of, whether or not that row's table has triggers.
 -- What is no key of that table is no row's name and is dropped here.
 CREATE OR REPLACE FUNCTION hubsyncd.{{function}}() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '500ms' SET jit = off
 AS {{tag}}
 BEGIN
     IF pg_current_xact_id_if_assigned() IS NULL THEN

@@ -331,7 +331,9 @@ async fn the_printed_sql_does_what_setup_does() {
         let parts: Vec<&str> = printed.split("-- Part 2").collect();
         assert_eq!(parts.len(), 2, "{printed}");
         assert!(parts[0].contains("CREATE OR REPLACE TRIGGER") && !parts[0].contains("TO \"hubsyncd\""));
-        assert!(parts[1].contains("GRANT SELECT ON \"hubspot_sync\".\"hubspot_bookings\" TO \"hubsyncd\""));
+        assert!(parts[1].contains(
+            "UPDATE (\"hubspot_last_sync_at\") ON \"hubspot_sync\".\"hubspot_bookings\" TO \"hubsyncd\""
+        ));
         for _ in 0..2 {
             dba.batch_execute(&printed).await.unwrap();
         }

@@ -62,7 +62,7 @@ pub async fn access(session: &Session, mapping: &Mapping) -> Result<Vec<Problem>
     let role: String = asked.and_then(|row| row.try_get(0)).map_err(failed)?;
     let mut problems = Vec::new();
     for right in rights::missing(session, &role, rights::wanted(mapping)).await? {
-        let grant = right.grant(&role);
+        let grant = rights::grant(&role, std::slice::from_ref(&right));
         let message = format!("role {role} lacks {right}");
         problems.push(Problem::new(
             "database.url",

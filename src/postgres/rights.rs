@@ -63,39 +63,6 @@ impl Right {
         }
     }
 
-    /// The statement that gives it.
-    pub(super) fn grant(&self, role: &str) -> String {
-        format!("GRANT {} TO {};\n", self.clause(), identifier(role))
-    }
-
-    /// What stands between GRANT or REVOKE and the role.
-    pub(super) fn clause(&self) -> String {
-        let Right {
-            schema,
-            relation,
-            privilege,
-            column,
-        } = self;
-        let columns = if column.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", identifier(column))
-        };
-        if relation.is_empty() {
-            return format!("{privilege} ON SCHEMA {}", identifier(schema));
-        }
-        let kind = if SEQUENCES.contains(&relation.as_str()) && schema == "hubsyncd" {
-            "SEQUENCE "
-        } else {
-            ""
-        };
-        format!(
-            "{privilege}{columns} ON {kind}{}.{}",
-            identifier(schema),
-            identifier(relation)
-        )
-    }
-
     /// The statement that remembers that we gave it; none for our own schema, which goes as a whole.
     pub(super) fn remember(&self, role: &str) -> String {
         if self.schema == "hubsyncd" {
@@ -103,6 +70,33 @@ impl Right {
         }
         remember(role, &self.schema, &self.relation, self.privilege, &self.column)
     }
+}
+
+/// The statements that give rights to a role, one for each schema and relation.
+pub(super) fn grant(role: &str, rights: &[Right]) -> String {
+    let same = |left: &Right, right: &Right| left.schema == right.schema && left.relation == right.relation;
+    let mut statements = String::new();
+    for group in rights.chunk_by(same) {
+        let privilege = |right: &Right| match right.column.as_str() {
+            "" => right.privilege.to_owned(),
+            column => format!("{} ({})", right.privilege, identifier(column)),
+        };
+        let privileges: Vec<String> = group.iter().map(privilege).collect();
+        let Right { schema, relation, .. } = &group[0];
+        let on = match relation.as_str() {
+            "" => format!("SCHEMA {}", identifier(schema)),
+            name if schema == "hubsyncd" && SEQUENCES.contains(&name) => {
+                format!("SEQUENCE {}.{}", identifier(schema), identifier(name))
+            }
+            name => format!("{}.{}", identifier(schema), identifier(name)),
+        };
+        statements.push_str(&format!(
+            "GRANT {} ON {on} TO {};\n",
+            privileges.join(", "),
+            identifier(role)
+        ));
+    }
+    statements
 }
 
 fn remember(role: &str, schema: &str, relation: &str, privilege: &str, detail: &str) -> String {
@@ -127,15 +121,13 @@ pub(super) fn wanted(mapping: &Mapping) -> Vec<Right> {
     }
     let schemas: BTreeSet<&str> = relations.iter().map(|name| name.schema.as_str()).collect();
     rights.extend(schemas.into_iter().map(Right::on_schema));
-    rights.extend(
-        relations
-            .iter()
-            .map(|name| Right::on(&name.schema, &name.name, "SELECT", "")),
-    );
-    let mut updates = BTreeSet::new();
+    let mut reads_and_writes: BTreeSet<Right> = relations
+        .iter()
+        .map(|name| Right::on(&name.schema, &name.name, "SELECT", ""))
+        .collect();
     for object in &mapping.objects {
         for column in [&object.hubspot_id, &object.synced_at] {
-            updates.insert(Right::on(
+            reads_and_writes.insert(Right::on(
                 &object.table.schema,
                 &object.table.name,
                 "UPDATE",
@@ -144,14 +136,14 @@ pub(super) fn wanted(mapping: &Mapping) -> Vec<Right> {
         }
     }
     if let Some(audit) = &mapping.audit {
-        updates.insert(Right::on(
+        reads_and_writes.insert(Right::on(
             &audit.schema,
             &audit.name,
             "UPDATE",
             "synced_to_hubspot_at",
         ));
     }
-    rights.extend(updates);
+    rights.extend(reads_and_writes);
     rights
 }
 

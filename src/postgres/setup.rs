@@ -164,7 +164,7 @@ async fn grant(
         // GRANT by one who may not give a right on can pass with a warning.
         let refused = rights::missing(session, role, missing).await?;
         if !refused.is_empty() {
-            let statements: String = refused.iter().map(|right| right.grant(role)).collect();
+            let statements = rights::grant(role, &refused);
             let doing = format!(
                 "giving {role} its rights: the owner of the tables must run: {}",
                 statements.trim()
@@ -195,9 +195,8 @@ async fn grant(
 
 /// The transaction that gives rights and remembers those which it was ours to give.
 fn grants(role: &str, rights: &[Right], ours: &[Right]) -> Step {
-    let statements = rights.iter().map(|right| right.grant(role));
-    let remembered = ours.iter().map(|right| right.remember(role));
-    let sql = statements.chain(remembered).collect();
+    let remembered: String = ours.iter().map(|right| right.remember(role)).collect();
+    let sql = rights::grant(role, rights) + &remembered;
     Step {
         what: format!("rights of {role}"),
         sql,

@@ -1,7 +1,10 @@
 //! The application is never harmed: whatever is wrong with capture, its statement passes.
 
-use super::{CONTACT, captured, everything, prepared};
+use super::{CONTACT, captured, everything, prepared, taken};
 use crate::support::postgres::Server;
+use std::future::poll_fn;
+use std::time::{Duration, Instant};
+use tokio_postgres::{AsyncMessage, NoTls};
 
 #[tokio::test]
 async fn a_failing_capture_never_breaks_the_statement() {
@@ -60,4 +63,52 @@ async fn nobody_may_call_the_capture_function() {
         assert!(!function.get::<_, bool>(2));
     }
     assert!(app.batch_execute("SELECT * FROM hubsyncd.change").await.is_err());
+}
+
+#[tokio::test]
+async fn who_locks_the_queue_does_not_stop_the_application() {
+    for server in Server::every_version().await {
+        let (_database, app, root) = prepared(server, "capture_queue", &everything()).await;
+        captured(&app, &root, CONTACT).await;
+        root.batch_execute("BEGIN; LOCK hubsyncd.change").await.unwrap();
+        let begin = Instant::now();
+        app.batch_execute("UPDATE hubspot_sync.hubspot_contact_credits SET sj_credits = 5")
+            .await
+            .unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+        root.batch_execute("COMMIT").await.unwrap();
+        assert!(taken(&root).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_could_not_be_noted_is_a_warning_without_values() {
+    let (database, app, root) = prepared(Server::shared().await, "capture_warning", &everything()).await;
+    captured(&app, &root, CONTACT).await;
+    root.batch_execute("REVOKE INSERT ON hubsyncd.change FROM hubsyncd_owner")
+        .await
+        .unwrap();
+    let (client, mut connection) = tokio_postgres::connect(&database.url_as("app"), NoTls)
+        .await
+        .unwrap();
+    let driven = tokio::spawn(async move {
+        let mut warnings = Vec::new();
+        while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+            if let AsyncMessage::Notice(notice) = message {
+                warnings.push(notice.to_string());
+            }
+        }
+        warnings
+    });
+    client
+        .batch_execute("UPDATE hubspot_sync.hubspot_contact_credits SET email = 'secret@example.com'")
+        .await
+        .unwrap();
+    drop(client);
+    let warnings = driven.await.unwrap();
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("could not note a change of contacts"),
+        "{warnings:?}"
+    );
+    assert!(!warnings[0].contains("secret"), "{warnings:?}");
 }
