@@ -57,8 +57,8 @@ use limits::Limits;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -213,8 +213,25 @@ impl Sandbox {
     }
 
     /// The world, locked: nothing is answered while the guard is held.
+    ///
+    /// # Panics
+    /// If it stays locked for ten seconds, as it does when one statement asks for it twice, or when a
+    /// guard is alive while a request is awaited.
     pub fn world(&self) -> MutexGuard<'_, World> {
-        self.shared.world()
+        let asked = Instant::now();
+        loop {
+            match self.shared.world.try_lock() {
+                Ok(world) => return world,
+                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            let stuck = asked.elapsed() > Duration::from_secs(10);
+            assert!(
+                !stuck,
+                "the sandbox's world is still locked by a guard: in this statement, or across an await?"
+            );
+            std::thread::sleep(Duration::from_micros(50));
+        }
     }
 
     /// Waits until the world satisfies `predicate`, at most this long; answers whether it did. The
