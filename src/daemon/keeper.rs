@@ -123,6 +123,7 @@ impl Keeper {
                 client: &self.client,
                 board: &self.board,
                 lease: &self.lease,
+                stop: &self.stop,
             };
             let prepared = tokio::select! {
                 prepared = prepare::door(&parts, &shapes) => prepared,

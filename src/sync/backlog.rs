@@ -210,30 +210,39 @@ impl Backlog {
         firsts.min()
     }
 
-    /// When the next row may become ready by the passing of time alone; `None` if nothing waits for time.
+    /// When the next row may go out by the passing of time alone; `None` if nothing waits for time.
     pub fn next_ready(&self, max: usize, now: Duration) -> Option<Duration> {
-        let mut next: Option<Duration> = None;
-        for (index, object) in self.objects.iter().enumerate() {
-            let barrier = self.barrier(index);
-            for (first, key) in &object.order {
-                if object.claimed.contains_key(key) {
-                    continue;
-                }
-                let named = &object.keys[key];
-                let mut at = named.not_before;
-                if named.attempts == 0 && object.keys.len() < max {
-                    at = at.max(named.arrived + self.max_delay);
-                }
-                if barrier.is_some_and(|barrier| *first >= barrier) {
-                    at = at.max(named.arrived + ORDER_WAIT);
-                }
-                next = Some(next.map_or(at, |next| next.min(at)));
-                if next.is_some_and(|next| next <= now) {
-                    return next;
-                }
-            }
+        let objects = self.objects.iter().enumerate();
+        objects
+            .filter_map(|(index, object)| self.next_of(index, object, max, now))
+            .min()
+    }
+
+    fn next_of(&self, index: ObjectIndex, object: &Waiting, max: usize, now: Duration) -> Option<Duration> {
+        if object.keys.len() >= max && self.ready(index, max, now).len() >= max {
+            return Some(now);
         }
-        next
+        let barrier = self.barrier(index);
+        let waiting = object
+            .order
+            .iter()
+            .filter(|(_, key)| !object.claimed.contains_key(key));
+        let ready = waiting.map(|(first, key)| {
+            let named = &object.keys[key];
+            let ordered = barrier.is_some_and(|barrier| *first >= barrier);
+            let company = if named.attempts == 0 {
+                named.arrived + self.max_delay
+            } else {
+                Duration::ZERO
+            };
+            let order = if ordered {
+                named.arrived + ORDER_WAIT
+            } else {
+                Duration::ZERO
+            };
+            named.not_before.max(company).max(order)
+        });
+        ready.min()
     }
 
     /// Claims the match-on values of rows of `object` whose keys are claimed; answers the keys whose value another

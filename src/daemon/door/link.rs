@@ -118,7 +118,10 @@ impl Sending<'_> {
             .label
             .as_ref()
             .map_or(AssociationKind::Default, AssociationKind::Labelled);
-        let slot = self.slot().await;
+        let again = |_: &Pair| Made::Again;
+        let Some(slot) = self.slot().await else {
+            return Ok(pairs.iter().map(again).collect());
+        };
         let client = &self.door.client;
         let reply = client
             .associate(slot, self.object_type(), &kind.to_type, association, &ends)
@@ -133,9 +136,19 @@ impl Sending<'_> {
         let made: HashSet<(String, String)> = reply.made.into_iter().collect();
         let unsaid: Vec<&Pair> = pairs.iter().filter(|pair| !confirmed(&made, pair)).collect();
         let held = if unsaid.is_empty() {
-            HashSet::new()
+            Some(HashSet::new())
         } else {
             self.read_back(link, &unsaid).await?
+        };
+        let Some(held) = held else {
+            let made_or_again = |pair: &Pair| {
+                if confirmed(&made, pair) {
+                    Made::Yes
+                } else {
+                    Made::Again
+                }
+            };
+            return Ok(pairs.iter().map(made_or_again).collect());
         };
         let verdicts = pairs.iter().map(|pair| {
             if confirmed(&made, pair) || confirmed(&held, pair) {
@@ -149,25 +162,30 @@ impl Sending<'_> {
         Ok(verdicts.collect())
     }
 
-    /// Which of the pairs HubSpot holds.
-    async fn read_back(&mut self, link: usize, pairs: &[&Pair]) -> Result<HashSet<(String, String)>, Failed> {
+    /// Which of the pairs HubSpot holds; `None` once the daemon stops.
+    async fn read_back(
+        &mut self,
+        link: usize,
+        pairs: &[&Pair],
+    ) -> Result<Option<HashSet<(String, String)>>, Failed> {
         let mut from: Vec<String> = pairs.iter().map(|pair| pair.from.clone()).collect();
         from.sort();
         from.dedup();
         let held = self.door.held_links(self.object, link, &from, self.lane).await?;
-        Ok(held.into_iter().collect())
+        Ok(held.map(|held| held.into_iter().collect()))
     }
 }
 
 impl Door {
-    /// The links of one kind that HubSpot holds from these records, as (from, to), every page of them.
+    /// The links of one kind that HubSpot holds from these records, as (from, to), every page of them; `None` once the
+    /// daemon stops.
     pub(in crate::daemon) async fn held_links(
         &self,
         object: ObjectIndex,
         link: usize,
         from: &[String],
         lane: Lane,
-    ) -> Result<Vec<(String, String)>, Failed> {
+    ) -> Result<Option<Vec<(String, String)>>, Failed> {
         let kind = &self.objects[object].links[link];
         let from_type = &self.mapping.objects[object].object_type;
         let mut held = Vec::new();
@@ -180,7 +198,9 @@ impl Door {
                     after: after.as_deref(),
                 })
                 .collect();
-            let slot = self.pace.slot(lane).await;
+            let Some(slot) = self.slot(lane).await else {
+                return Ok(None);
+            };
             let page = self
                 .client
                 .read_associations(slot, from_type, &kind.to_type, &inputs)
@@ -193,7 +213,7 @@ impl Door {
                 .map(|(id, after)| (id, Some(after)))
                 .collect();
         }
-        Ok(held)
+        Ok(Some(held))
     }
 }
 

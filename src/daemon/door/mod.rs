@@ -10,6 +10,7 @@
 
 mod item;
 mod link;
+mod lookup;
 mod record;
 mod send;
 
@@ -34,14 +35,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// The shortest pause before a row whose outcome was not learned is pushed again; doubled for each attempt.
 const AGAIN_MIN: Duration = Duration::from_millis(500);
 /// The longest such pause.
-const AGAIN_MAX: Duration = Duration::from_secs(60);
+const AGAIN_MAX: Duration = Duration::from_secs(30);
 /// The pause before a row that another row or the application held is tried again.
 const HELD_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why nothing more is sent at the end.
+const STOPS: &str = "the daemon stops";
 
 /// How one link of the mapping is made in HubSpot.
 pub use link::LinkKind;
@@ -88,6 +93,8 @@ pub struct Door {
     pub max_bytes: usize,
     /// What the mapped tables look like.
     pub shapes: Vec<Shape>,
+    /// The end of the daemon: no request begins after it.
+    pub stop: CancellationToken,
 }
 
 /// Rows of one object on their way out.
@@ -134,28 +141,36 @@ impl Door {
             ahead,
         } = batch;
         let mut tally = Tally::default();
-        let mut parts: Parts = Vec::new();
-        let slot = self.pace.slot(lane).await;
-        match ahead {
-            None => parts.extend(self.attempt(object, lane, slot, claimed, None, &mut tally).await),
-            Some((page, read)) => {
+        let mut parts = match (self.slot(lane).await, ahead) {
+            (Some(slot), None) => self.attempt(object, lane, slot, claimed, None, &mut tally).await,
+            (Some(slot), Some((page, read))) => {
                 let keys: Vec<Key> = read.records.iter().map(|record| record.key.clone()).collect();
                 let claimed = self
                     .desk
                     .backlog()
                     .claim_swept(object, &keys, page, self.desk.now());
-                parts.extend(
-                    self.attempt(object, lane, slot, claimed, Some(read), &mut tally)
-                        .await,
-                );
+                self.attempt(object, lane, slot, claimed, Some(read), &mut tally)
+                    .await
             }
-        }
+            (None, _) => vec![claimed],
+        };
         while let Some(part) = parts.pop() {
-            let slot = self.pace.slot(lane).await;
-            parts.extend(self.attempt(object, lane, slot, part, None, &mut tally).await);
+            match self.slot(lane).await {
+                Some(slot) => parts.extend(self.attempt(object, lane, slot, part, None, &mut tally).await),
+                None => self.give_back(object, lane, part, STOPS, &mut tally),
+            }
         }
         self.report(object, lane, &tally, started.elapsed());
         tally
+    }
+
+    /// Leave to send a request; `None` once the daemon stops.
+    async fn slot(&self, lane: Lane) -> Option<Slot> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            slot = self.pace.slot(lane) => Some(slot),
+        }
     }
 
     fn report(&self, object: ObjectIndex, lane: Lane, tally: &Tally, took: Duration) {

@@ -66,11 +66,8 @@ impl Door {
         let now = self.desk.now();
         for (item, after, at) in rows {
             let written = at.map(|at| &written[at]);
-            let after = if matches!(written, Some(Written::Locked)) {
-                After::Held
-            } else {
-                after
-            };
+            let locked = matches!(written, Some(Written::Locked));
+            let after = if locked { After::Again } else { after };
             self.count(object, &item, &after, written, tally);
             let Item { claimed, .. } = item;
             match after {
@@ -84,9 +81,7 @@ impl Door {
                     };
                     released.push((claimed, release));
                 }
-                After::Held if matches!(written, Some(Written::Locked)) => {
-                    released.push((claimed, Release::Done))
-                }
+                After::Again if locked => released.push((claimed, Release::Done)),
                 After::Again | After::Held => {
                     tally.again.push(claimed.key.clone());
                     released.push((claimed, Release::Done));

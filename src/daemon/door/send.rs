@@ -1,11 +1,10 @@
 //! Sending: from planned items to what HubSpot said of each.
 
-use super::Door;
 use super::item::{Fate, Item, Links};
+use super::{Door, STOPS};
 use crate::hubspot::{
     self, BatchReply, Disposition, Failed, Lane, RecordError, Slot, UpdateInput, UpsertInput,
 };
-use crate::mapping::OnMissing;
 use crate::sync::answer::{By, Denial, Done, Input, Verdict, attribute};
 use crate::sync::change::{Key, ObjectIndex};
 use crate::sync::outcome::Refusal;
@@ -53,11 +52,19 @@ impl<'a> Sending<'a> {
         self.link(items).await;
     }
 
-    /// The slot granted at the start, then one more for every further request.
-    pub(super) async fn slot(&mut self) -> Slot {
+    /// The slot granted at the start, then one more for every further request; `None` once the daemon stops.
+    pub(super) async fn slot(&mut self) -> Option<Slot> {
         match self.slot.take() {
-            Some(slot) => slot,
-            None => self.door.pace.slot(self.lane).await,
+            Some(slot) => Some(slot),
+            None => self.door.slot(self.lane).await,
+        }
+    }
+
+    /// Nothing more is sent: these wait for the next start.
+    pub(super) fn stopped(&mut self, items: &mut [Item], sent: &[usize]) {
+        self.reason = Some(STOPS.to_owned());
+        for at in sent {
+            items[*at].fate = Fate::Again;
         }
     }
 
@@ -66,7 +73,7 @@ impl<'a> Sending<'a> {
         &self.door.mapping.objects[self.object].object_type
     }
 
-    fn rules(&self) -> &'a crate::sync::plan::Rules {
+    pub(super) fn rules(&self) -> &'a crate::sync::plan::Rules {
         &self.door.objects[self.object].rules
     }
 
@@ -84,7 +91,9 @@ impl<'a> Sending<'a> {
             .iter()
             .filter_map(|at| Some(rules.normalise(items[*at].creates()?)))
             .collect();
-        let slot = self.slot().await;
+        let Some(slot) = self.slot().await else {
+            return self.stopped(items, &asked);
+        };
         let asked_for: Vec<&str> = values.iter().map(String::as_str).collect();
         let client = &self.door.client;
         let found = client
@@ -117,7 +126,7 @@ impl<'a> Sending<'a> {
         }
     }
 
-    async fn create(&mut self, items: &mut [Item]) {
+    pub(super) async fn create(&mut self, items: &mut [Item]) {
         let sent: Vec<usize> = (0..items.len())
             .filter(|at| items[*at].creates().is_some())
             .collect();
@@ -142,7 +151,9 @@ impl<'a> Sending<'a> {
                 })
             })
             .collect();
-        let slot = self.slot().await;
+        let Some(slot) = self.slot().await else {
+            return self.stopped(items, &sent);
+        };
         let reply = self
             .door
             .client
@@ -153,7 +164,7 @@ impl<'a> Sending<'a> {
     }
 
     /// Sends the updates and answers those of which the reply says nothing, and those that HubSpot does not find.
-    async fn update(&mut self, items: &mut [Item]) -> Vec<usize> {
+    pub(super) async fn update(&mut self, items: &mut [Item]) -> Vec<usize> {
         let mut ids = HashSet::new();
         let mut sent = Vec::new();
         for (at, item) in items.iter_mut().enumerate() {
@@ -181,7 +192,10 @@ impl<'a> Sending<'a> {
                 properties: self.payload(&items[*at]),
             })
             .collect();
-        let slot = self.slot().await;
+        let Some(slot) = self.slot().await else {
+            self.stopped(items, &sent);
+            return Vec::new();
+        };
         let reply = self.door.client.update(slot, self.object_type(), &inputs).await;
         self.settle(items, &sent, &traces, &names, reply, By::Id)
     }
@@ -269,7 +283,7 @@ impl<'a> Sending<'a> {
     }
 
     /// What becomes of a write that HubSpot answered without a word about it.
-    fn unconfirmed(&mut self, item: &Item) -> Fate {
+    pub(super) fn unconfirmed(&mut self, item: &Item) -> Fate {
         if item.claimed.attempts + 1 < SILENT_ATTEMPTS {
             self.reason
                 .get_or_insert_with(|| "HubSpot's answer says nothing of some records".to_owned());
@@ -309,143 +323,6 @@ impl<'a> Sending<'a> {
         }
     }
 
-    /// Finds out what became of updated records that the reply does not confirm: merged into another, gone, or
-    /// there and just not mentioned.
-    async fn look_up(&mut self, items: &mut [Item], silent: &[usize]) {
-        for at in silent.iter().copied() {
-            let Some(id) = items[at].updates().map(str::to_owned) else {
-                continue;
-            };
-            let slot = self.slot().await;
-            let found = match self.door.client.get(slot, self.object_type(), &id, &[]).await {
-                Ok(found) => found.map(|found| found.id),
-                Err(failed) => {
-                    items[at].fate = self.fate_of(1, &failed);
-                    continue;
-                }
-            };
-            match found {
-                Some(same) if same == id => items[at].fate = self.unconfirmed(&items[at]),
-                Some(survivor) => self.follow(items, at, &id, survivor).await,
-                None if self.door.mapping.objects[self.object].on_missing == OnMissing::Recreate => {
-                    self.recreate(items, at).await;
-                }
-                None => items[at].fate = Fate::Refused(missing(&id)),
-            }
-        }
-    }
-
-    /// The record was merged into `survivor`: the row takes over its id, unless another row holds that.
-    async fn follow(&mut self, items: &mut [Item], at: usize, merged: &str, survivor: String) {
-        let beside = items
-            .iter()
-            .find(|item| matches!(&item.fate, Fate::Accepted { id, .. } if *id == survivor));
-        if let Some(owner) = beside.map(|item| item.key().clone()) {
-            items[at].fate = Fate::Refused(merged_into(merged, &survivor, &owner));
-            return;
-        }
-        let Some(owners) = self.owners(items, &[at], vec![survivor.clone()]).await else {
-            return;
-        };
-        match owners.get(&survivor).filter(|owner| *owner != items[at].key()) {
-            Some(owner) => items[at].fate = Fate::Refused(merged_into(merged, &survivor, owner)),
-            None => {
-                items[at].step = Step::Update(survivor);
-                self.update_one(items, at).await;
-            }
-        }
-    }
-
-    /// Writes one record; whatever the reply does not confirm is tried again later.
-    async fn update_one(&mut self, items: &mut [Item], at: usize) {
-        for silent in self.update(&mut items[at..=at]).await {
-            items[at + silent].fate = Fate::Again;
-        }
-    }
-
-    /// The record is gone and `on-missing = "recreate"`: the row is read with its create-only properties and created.
-    async fn recreate(&mut self, items: &mut [Item], at: usize) {
-        let item = &mut items[at];
-        let Some(value) = item.record().match_value.clone() else {
-            item.fate = Fate::Refused(Refusal::ours(
-                "match_on",
-                "its HubSpot record is gone and its natural key is empty, so it cannot be created again",
-            ));
-            return;
-        };
-        item.claimed.full = true;
-        match self
-            .door
-            .read(self.object, std::slice::from_ref(&item.claimed))
-            .await
-        {
-            Ok(mut read) => match read.records.pop() {
-                Some(record) => {
-                    item.record = Some(record);
-                    item.step = Step::Create(value);
-                    self.create(&mut items[at..=at]).await;
-                }
-                None => item.fate = Fate::Gone,
-            },
-            Err(error) => {
-                self.reason = Some(chain(&error));
-                item.fate = Fate::Again;
-            }
-        }
-    }
-
-    /// A create that took over an existing record is checked: if another row owns that, this row is a failure, and
-    /// the owner is named, so that its values win again.
-    async fn check_owners(&mut self, items: &mut [Item]) {
-        let mut adopted = Vec::new();
-        let mut ids = Vec::new();
-        for (at, item) in items.iter().enumerate() {
-            if let Fate::Accepted {
-                id, adopted: true, ..
-            } = &item.fate
-            {
-                adopted.push(at);
-                ids.push(id.clone());
-            }
-        }
-        if adopted.is_empty() {
-            return;
-        }
-        let Some(owners) = self.owners(items, &adopted, ids.clone()).await else {
-            return;
-        };
-        let mut named = Vec::new();
-        for (at, id) in adopted.into_iter().zip(ids) {
-            if let Some(owner) = owners.get(&id).filter(|owner| *owner != items[at].key()) {
-                items[at].fate = Fate::Refused(self.rules().owned(&id, owner));
-                named.push(owner.clone());
-            }
-        }
-        self.door.name_owners(self.object, named).await;
-    }
-
-    /// Which rows hold these HubSpot ids; if the database cannot say, the items are tried again.
-    async fn owners(
-        &mut self,
-        items: &mut [Item],
-        concerned: &[usize],
-        ids: Vec<String>,
-    ) -> Option<HashMap<String, Key>> {
-        if ids.is_empty() {
-            return Some(HashMap::new());
-        }
-        match self.door.owners(self.object, &ids).await {
-            Ok(owners) => Some(owners.into_iter().collect()),
-            Err(error) => {
-                self.reason = Some(chain(&error));
-                for at in concerned {
-                    items[*at].fate = Fate::Again;
-                }
-                None
-            }
-        }
-    }
-
     /// Commits the ids that HubSpot gave to a table where nothing can refuse them, before the receipt.
     async fn note_ids(&mut self, items: &[Item]) {
         let ids: Vec<(Key, String)> = items
@@ -475,28 +352,5 @@ pub(super) fn denial(error: &RecordError, correlation_id: Option<&str>) -> Denia
         traces: error.traces.clone(),
         ids: error.ids.clone(),
         refusal: error.refusal(correlation_id),
-    }
-}
-
-fn missing(id: &str) -> Refusal {
-    Refusal::ours(
-        "missing",
-        format!(
-            "HubSpot record {id} is gone and on-missing = \"fail\" forbids making a new one; restore it in HubSpot, \
-             clear the row's HubSpot id, or set on-missing = \"recreate\""
-        ),
-    )
-}
-
-fn merged_into(id: &str, survivor: &str, owner: &Key) -> Refusal {
-    Refusal {
-        existing_id: Some(survivor.to_owned()),
-        ..Refusal::ours(
-            "merged",
-            format!(
-                "HubSpot record {id} was merged into {survivor}, which belongs to row {owner}; two rows cannot share \
-                 one record: merge or delete one of the rows"
-            ),
-        )
     }
 }

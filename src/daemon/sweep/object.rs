@@ -343,7 +343,8 @@ impl<'a> Pass<'a> {
                 continue;
             }
             let held = match self.door.held_links(self.object, at, &ids, Lane::Sweep).await {
-                Ok(held) => held,
+                Ok(Some(held)) => held,
+                Ok(None) => return,
                 Err(failed) => {
                     warn!(object = %self.door.mapping.objects[self.object].name,
                         "links cannot be compared with HubSpot's, what was linked before is believed: {}", chain(&failed));

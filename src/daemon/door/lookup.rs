@@ -1,0 +1,177 @@
+//! Looking up: what became of records that an answer does not confirm, and who owns what an answer names.
+
+use super::item::{Fate, Item};
+use super::send::Sending;
+use crate::mapping::OnMissing;
+use crate::sync::change::Key;
+use crate::sync::outcome::Refusal;
+use crate::sync::plan::Step;
+use crate::sync::record::Record;
+use crate::sync::report::chain;
+use std::collections::HashMap;
+
+impl Sending<'_> {
+    /// Finds out what became of updated records that the reply does not confirm: merged into another, gone, or
+    /// there and just not mentioned.
+    pub(super) async fn look_up(&mut self, items: &mut [Item], silent: &[usize]) {
+        for at in silent.iter().copied() {
+            let Some(id) = items[at].updates().map(str::to_owned) else {
+                continue;
+            };
+            let Some(slot) = self.slot().await else {
+                return self.stopped(items, silent);
+            };
+            let found = match self.door.client.get(slot, self.object_type(), &id, &[]).await {
+                Ok(found) => found.map(|found| found.id),
+                Err(failed) => {
+                    items[at].fate = self.fate_of(1, &failed);
+                    continue;
+                }
+            };
+            match found {
+                Some(same) if same == id => items[at].fate = self.unconfirmed(&items[at]),
+                Some(survivor) => self.follow(items, at, &id, survivor).await,
+                None if self.door.mapping.objects[self.object].on_missing == OnMissing::Recreate => {
+                    self.recreate(items, at).await;
+                }
+                None => items[at].fate = Fate::Refused(missing(&id)),
+            }
+        }
+    }
+
+    /// The record was merged into `survivor`: the row takes over its id, unless another row holds that.
+    async fn follow(&mut self, items: &mut [Item], at: usize, merged: &str, survivor: String) {
+        let beside = items
+            .iter()
+            .find(|item| matches!(&item.fate, Fate::Accepted { id, .. } if *id == survivor));
+        if let Some(owner) = beside.map(|item| item.key().clone()) {
+            items[at].fate = Fate::Refused(merged_into(merged, &survivor, &owner));
+            return;
+        }
+        let Some(owners) = self.owners(items, &[at], vec![survivor.clone()]).await else {
+            return;
+        };
+        match owners.get(&survivor).filter(|owner| *owner != items[at].key()) {
+            Some(owner) => items[at].fate = Fate::Refused(merged_into(merged, &survivor, owner)),
+            None => {
+                items[at].step = Step::Update(survivor);
+                self.update_one(items, at).await;
+            }
+        }
+    }
+
+    /// Writes one record; whatever the reply does not confirm is tried again later.
+    async fn update_one(&mut self, items: &mut [Item], at: usize) {
+        for silent in self.update(&mut items[at..=at]).await {
+            items[at + silent].fate = Fate::Again;
+        }
+    }
+
+    /// The record is gone and `on-missing = "recreate"`: the row is read with its create-only properties and created.
+    async fn recreate(&mut self, items: &mut [Item], at: usize) {
+        let item = &mut items[at];
+        let Some(value) = item.record().match_value.clone() else {
+            item.fate = Fate::Refused(Refusal::ours(
+                "match_on",
+                "its HubSpot record is gone and its natural key is empty, so it cannot be created again",
+            ));
+            return;
+        };
+        item.claimed.full = true;
+        match self
+            .door
+            .read(self.object, std::slice::from_ref(&item.claimed))
+            .await
+        {
+            Ok(mut read) => match read.records.pop() {
+                Some(record) => {
+                    // The new record has none of the links that the old one had.
+                    let linked = vec![None; record.linked.len()];
+                    item.record = Some(Record { linked, ..record });
+                    item.step = Step::Create(value);
+                    self.create(&mut items[at..=at]).await;
+                }
+                None => item.fate = Fate::Gone,
+            },
+            Err(error) => {
+                self.reason = Some(chain(&error));
+                item.fate = Fate::Again;
+            }
+        }
+    }
+
+    /// A create that took over an existing record is checked: if another row owns that, this row is a failure, and
+    /// the owner is named, so that its values win again.
+    pub(super) async fn check_owners(&mut self, items: &mut [Item]) {
+        let mut adopted = Vec::new();
+        let mut ids = Vec::new();
+        for (at, item) in items.iter().enumerate() {
+            if let Fate::Accepted {
+                id, adopted: true, ..
+            } = &item.fate
+            {
+                adopted.push(at);
+                ids.push(id.clone());
+            }
+        }
+        if adopted.is_empty() {
+            return;
+        }
+        let Some(owners) = self.owners(items, &adopted, ids.clone()).await else {
+            return;
+        };
+        let mut named = Vec::new();
+        for (at, id) in adopted.into_iter().zip(ids) {
+            if let Some(owner) = owners.get(&id).filter(|owner| *owner != items[at].key()) {
+                items[at].fate = Fate::Refused(self.rules().owned(&id, owner));
+                named.push(owner.clone());
+            }
+        }
+        self.door.name_owners(self.object, named).await;
+    }
+
+    /// Which rows hold these HubSpot ids; if the database cannot say, the items are tried again.
+    pub(super) async fn owners(
+        &mut self,
+        items: &mut [Item],
+        concerned: &[usize],
+        ids: Vec<String>,
+    ) -> Option<HashMap<String, Key>> {
+        if ids.is_empty() {
+            return Some(HashMap::new());
+        }
+        match self.door.owners(self.object, &ids).await {
+            Ok(owners) => Some(owners.into_iter().collect()),
+            Err(error) => {
+                self.reason = Some(chain(&error));
+                for at in concerned {
+                    items[*at].fate = Fate::Again;
+                }
+                None
+            }
+        }
+    }
+}
+
+fn missing(id: &str) -> Refusal {
+    Refusal::ours(
+        "missing",
+        format!(
+            "HubSpot record {id} is gone and on-missing = \"fail\" forbids making a new one; restore it in HubSpot, \
+             clear the row's HubSpot id, or set on-missing = \"recreate\""
+        ),
+    )
+}
+
+fn merged_into(id: &str, survivor: &str, owner: &Key) -> Refusal {
+    Refusal {
+        existing_id: Some(survivor.to_owned()),
+        ..Refusal::ours(
+            "merged",
+            format!(
+                "HubSpot record {id} was merged into {survivor}, which belongs to row {owner}; two rows cannot share \
+                 one record: merge or delete one of the rows"
+            ),
+        )
+    }
+}
