@@ -161,20 +161,16 @@ impl Asked<'_> {
         Ok(Reply::new(201, body))
     }
 
-    pub(super) fn details(&mut self, (utc_offset, milliseconds): (String, i64)) -> Result<Reply, Reply> {
+    pub(super) fn details(&mut self, mut account: Value) -> Result<Reply, Reply> {
         let settings = &self.world.settings;
-        let body = json!({
-            "portalId": settings.portal_id,
-            "accountType": "SANDBOX",
-            "timeZone": settings.time_zone,
-            "companyCurrency": "USD",
-            "additionalCurrencies": [],
-            "utcOffset": utc_offset,
-            "utcOffsetMilliseconds": milliseconds,
-            "uiDomain": "app.hubspot.com",
-            "dataHostingLocation": "na1",
-        });
-        Ok(Reply::new(200, body))
+        account["portalId"] = Value::from(settings.portal_id);
+        account["accountType"] = Value::from("SANDBOX");
+        account["timeZone"] = Value::from(settings.time_zone.clone());
+        account["companyCurrency"] = Value::from("USD");
+        account["additionalCurrencies"] = json!([]);
+        account["uiDomain"] = Value::from("app.hubspot.com");
+        account["dataHostingLocation"] = Value::from("na1");
+        Ok(Reply::new(200, account))
     }
 
     pub(super) fn token_info(&mut self, body: &[u8]) -> Result<Reply, Reply> {

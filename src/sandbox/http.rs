@@ -4,34 +4,30 @@
 //! checks. A request is answered by a task of its own, so that it is carried through when its client has
 //! gone, as HubSpot does.
 
+use super::Shared;
+use super::admission::{forbidden, unauthorised};
 use super::clock::instant_text;
 use super::control;
 use super::fault::{Answer, Endpoint, Fault, Strike, When};
-use super::limits::{Class, Headers, refused};
+use super::limits::{Headers, refused};
 use super::log::Request as Logged;
 use super::reply::Reply;
-use super::route::{Call, Route};
+use super::route::Route;
 use super::wire::Wire;
-use super::write::Asked;
-use super::{Shared, World};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
-use serde::de::IgnoredAny;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Longer URLs are refused; HubSpot's own limit is not documented.
-const URL_MAX_BYTES: usize = 8_000;
 
 /// The query of a request.
 #[derive(Debug, Default)]
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    fn of(uri: &Uri) -> Self {
+    pub(super) fn of(uri: &Uri) -> Self {
         let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri);
         Self(pairs.map(|pairs| pairs.0).unwrap_or_default())
     }
@@ -75,11 +71,11 @@ enum Delivery {
 }
 
 /// A request that was read to its end.
-struct Incoming {
-    method: String,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
+pub(super) struct Incoming {
+    pub method: String,
+    pub uri: Uri,
+    pub headers: HeaderMap,
+    pub body: Bytes,
 }
 
 /// Answers every request that reaches the sandbox.
@@ -234,81 +230,6 @@ impl Shared {
         number
     }
 
-    /// Whether a request may pass, with the rate headers that its answer carries either way.
-    fn admit<'a>(
-        &self,
-        route: Option<&'a Route>,
-        incoming: &Incoming,
-    ) -> Result<(&'a Route, Headers), Box<(Reply, Headers)>> {
-        let plain = |reply| Box::new((reply, Headers::new()));
-        if incoming.uri.to_string().len() > URL_MAX_BYTES {
-            return Err(plain(Reply::text(
-                414,
-                "text/html",
-                "<html><body>414 URI Too Long</body></html>",
-            )));
-        }
-        let world = self.world();
-        let asks_about_token = route.is_some_and(|route| route.call == Call::TokenInfo);
-        if !asks_about_token && !authorised(&incoming.headers, &world.settings.token) {
-            return Err(plain(unauthorised()));
-        }
-        let Some(route) = route else {
-            return Err(plain(Reply::not_found()));
-        };
-        if let Some(scope) = missing_scope(&world, route) {
-            return Err(plain(forbidden(&scope)));
-        }
-        let class = match route.call {
-            Call::Search => Class::Search,
-            Call::TokenInfo => Class::Free,
-            _ => Class::Counted,
-        };
-        let (now_ms, portal_id) = (world.now_ms(), world.settings.portal_id);
-        drop(world);
-        let mut limits = self.limits();
-        let admitted = limits.admit(class, now_ms);
-        let headers = limits.headers(class);
-        match admitted {
-            Ok(()) => Ok((route, headers)),
-            Err(policy) => Err(Box::new((refused(policy, portal_id), headers))),
-        }
-    }
-
-    /// Carries a call out on the world and notes in the log what it wrote.
-    fn call(&self, number: u64, route: &Route, incoming: &Incoming, omitted: usize) -> Reply {
-        let now_ms = self.clock.now_ms();
-        // Never both locks at once: a test may hold the world while it changes the limits.
-        let (utc_offset, usage) = {
-            let mut limits = self.limits();
-            (limits.utc_offset(now_ms), limits.usage(now_ms))
-        };
-        let mut world = self.world();
-        let started = instant_text(now_ms);
-        let mut asked = Asked {
-            world: &mut world,
-            version: route.version,
-            inputs: 0,
-            writes: Vec::new(),
-            omitted,
-            started,
-        };
-        let query = Query::of(&incoming.uri);
-        let body = &incoming.body;
-        let reply = match route.call {
-            Call::Details => asked.details(utc_offset),
-            Call::Usage => Ok(Reply::new(200, usage)),
-            Call::TokenInfo => asked.token_info(body),
-            Call::Schemas => asked.schemas(),
-            _ => asked.on_type(route, &query, body),
-        };
-        let (inputs, writes) = (asked.inputs, asked.writes);
-        world.log.wrote(number, inputs, writes);
-        drop(world);
-        self.changed();
-        reply.unwrap_or_else(|refused| refused)
-    }
-
     /// An answer that a fault scripted.
     fn scripted(&self, answer: &Answer) -> Reply {
         let portal_id = self.world().settings.portal_id;
@@ -343,122 +264,6 @@ impl Shared {
         }
         reply
     }
-}
-
-impl Asked<'_> {
-    /// A call on an object type, or on a pair of them.
-    fn on_type(&mut self, route: &Route, query: &Query, body: &[u8]) -> Result<Reply, Reply> {
-        if !body.is_empty() {
-            super::reply::parse_exactly::<IgnoredAny>(body)?;
-        }
-        let position = |named: &str| {
-            self.world
-                .type_position(named)
-                .ok_or_else(|| Reply::no_type(named))
-        };
-        let kind = position(&route.object)?;
-        let to = if route.to.is_empty() {
-            kind
-        } else {
-            position(&route.to)?
-        };
-        match route.call {
-            Call::Create => self.create(kind, body),
-            Call::Get => self.get(kind, route, query),
-            Call::Update => self.update(kind, route, query, body),
-            Call::Archive => self.archive(kind, &route.id),
-            Call::List => self.list(kind, route, query),
-            Call::BatchCreate => self.batch_create(kind, body),
-            Call::BatchUpdate => self.batch_update(kind, body),
-            Call::BatchUpsert => self.batch_upsert(kind, body),
-            Call::BatchRead => self.batch_read(kind, body, query),
-            Call::BatchArchive => self.batch_archive(kind, body),
-            Call::Merge => self.merge(kind, body),
-            Call::Search => self.search(kind, body),
-            Call::ListLinks => self.list_links(kind, to, route, query),
-            Call::PutDefaultLink => self.put_default_link(kind, to, route),
-            Call::PutLink => self.put_link(kind, to, route, body),
-            Call::DeleteLink => self.delete_link(kind, to, route),
-            Call::BatchLinkDefault => self.batch_link_default(kind, to, body),
-            Call::BatchLink => self.batch_link(kind, to, body),
-            Call::BatchReadLinks => self.batch_read_links(kind, to, body),
-            Call::BatchArchiveLinks => self.batch_archive_links(kind, to, body),
-            Call::BatchArchiveLabels => self.batch_archive_labels(kind, to, body),
-            Call::Labels => self.labels(kind, to),
-            Call::CreateLabel => self.create_label(kind, to, body),
-            Call::Properties => self.properties(kind, query),
-            Call::Property => self.property(kind, &route.id),
-            Call::CreateProperty => self.create_property(kind, body),
-            Call::UpdateProperty => self.update_property(kind, &route.id, body),
-            Call::ArchiveProperty => self.archive_property(kind, &route.id),
-            Call::BatchReadProperties => self.batch_read_properties(kind, body),
-            Call::BatchCreateProperties => self.batch_create_properties(kind, body),
-            Call::Schema => self.schema(kind),
-            Call::CreateSchemaLink => self.create_schema_link(kind, body),
-            Call::Schemas | Call::Details | Call::Usage | Call::TokenInfo => Err(Reply::not_found()),
-        }
-    }
-}
-
-fn authorised(headers: &HeaderMap, token: &str) -> bool {
-    let given = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
-    given.and_then(|value| value.strip_prefix("Bearer ")) == Some(token)
-}
-
-fn unauthorised() -> Reply {
-    Reply::error(
-        401,
-        "INVALID_AUTHENTICATION",
-        "Authentication credentials not found. This API supports OAuth 2.0 authentication and you can find more \
-         details at https://developers.hubspot.com/docs/methods/auth/oauth-overview",
-    )
-}
-
-fn forbidden(scope: &str) -> Reply {
-    let message = "This app hasn't been granted all required scopes to make this call. Read more about required \
-                   scopes here: https://developers.hubspot.com/scopes.";
-    let errors = json!([{
-        "message": "One or more of the following scopes are required.",
-        "context": {"requiredGranularScopes": [scope]},
-    }]);
-    Reply::error(403, "MISSING_SCOPES", message)
-        .with("errors", errors)
-        .with(
-            "links",
-            json!({"scopes": "https://developers.hubspot.com/scopes"}),
-        )
-}
-
-/// The scope that a call needs and the token lacks.
-fn missing_scope(world: &World, route: &Route) -> Option<String> {
-    let object = world
-        .type_position(&route.object)
-        .map(|kind| &world.types[kind])?;
-    let family = if object.is_custom() {
-        "custom"
-    } else {
-        object.name.as_str()
-    };
-    let needed: Vec<String> = match route.endpoint() {
-        Endpoint::Create
-        | Endpoint::Upsert
-        | Endpoint::Update
-        | Endpoint::Archive
-        | Endpoint::Merge
-        | Endpoint::Associate
-        | Endpoint::AssociationArchive => vec![format!("crm.objects.{family}.write")],
-        Endpoint::Properties | Endpoint::Schemas => {
-            vec![
-                format!("crm.objects.{family}.read"),
-                format!("crm.schemas.{family}.read"),
-            ]
-        }
-        _ => vec![format!("crm.objects.{family}.read")],
-    };
-    let held = needed.iter().any(|scope| world.scopes.contains(scope));
-    (!held).then(|| needed.into_iter().next()).flatten()
 }
 
 /// An answer whose errors cannot be tied to inputs.

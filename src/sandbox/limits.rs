@@ -134,16 +134,16 @@ impl Limits {
         }]})
     }
 
-    /// Hours and minutes that the portal's clock is off from UTC, and the same in milliseconds.
-    pub(super) fn utc_offset(&self, now_ms: i64) -> (String, i64) {
+    /// What the account's details say of its clock.
+    pub(super) fn account(&self, now_ms: i64) -> Value {
         let instant = jiff::Timestamp::from_millisecond(now_ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
         let seconds = i64::from(self.zone.to_offset(instant).seconds());
         let sign = if seconds < 0 { '-' } else { '+' };
         let minutes = seconds.abs() / 60;
-        (
-            format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60),
-            seconds * 1_000,
-        )
+        json!({
+            "utcOffset": format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60),
+            "utcOffsetMilliseconds": seconds * 1_000,
+        })
     }
 
     fn roll(&mut self, now_ms: i64) {

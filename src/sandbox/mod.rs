@@ -21,7 +21,9 @@
 //! # }
 //! ```
 
+mod admission;
 mod association;
+mod call;
 mod clock;
 mod control;
 mod definition;

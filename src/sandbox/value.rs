@@ -46,24 +46,8 @@ impl Invalid {
 impl Property {
     /// Takes or refuses a value. `lenient` is 2026-09, which moves a date to midnight instead of refusing.
     pub(super) fn take(&self, raw: &str, lenient: bool) -> Result<Taken, Invalid> {
+        self.writable()?;
         let refuse = |code: &str, message: String| Err(Invalid::new(code, &self.name, message));
-        match self.writable {
-            Writable::Yes => {}
-            Writable::Calculated => {
-                let message = format!(
-                    "\"{}\" is a calculated property; its value cannot be set.",
-                    self.name
-                );
-                return refuse("READ_ONLY_VALUE", message);
-            }
-            Writable::ReadOnly => {
-                let message = format!(
-                    "\"{}\" is a read only property; its value cannot be set.",
-                    self.name
-                );
-                return refuse("READ_ONLY_VALUE", message);
-            }
-        }
         let plain = |value: &str| {
             Ok(Taken {
                 value: value.to_owned(),
@@ -117,6 +101,16 @@ impl Property {
                 }
             }
         }
+    }
+
+    fn writable(&self) -> Result<(), Invalid> {
+        let kind = match self.writable {
+            Writable::Yes => return Ok(()),
+            Writable::Calculated => "calculated",
+            Writable::ReadOnly => "read only",
+        };
+        let message = format!("\"{}\" is a {kind} property; its value cannot be set.", self.name);
+        Err(Invalid::new("READ_ONLY_VALUE", &self.name, message))
     }
 
     /// Whether a raw value asks to be added to the chosen ones instead of replacing them (`;b`).
