@@ -3,7 +3,7 @@
 pub mod address;
 pub mod audit;
 mod beside;
-pub mod capture;
+mod capture;
 pub mod catalog;
 pub mod changes;
 pub mod connect;
