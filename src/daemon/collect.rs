@@ -8,13 +8,14 @@
 
 use super::board::{Board, Condition, Listener};
 use super::door::{Batch, Door, Tally};
-use crate::hubspot::Lane;
+use crate::hubspot::{Lane, Why};
 use crate::postgres::changes::{self, Looker};
 use crate::postgres::control::{Armed, Arming, Awake, Control};
+use crate::postgres::rows::Counted;
 use crate::postgres::{self, failures, inventory};
 use crate::retry::Schedule;
 use crate::sync::arming::{Bell, Step};
-use crate::sync::change::ObjectIndex;
+use crate::sync::change::{Change, ObjectIndex, Op};
 use crate::sync::report::chain;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -76,7 +77,9 @@ pub(super) struct Collect {
     beyond: Vec<u64>,
     probed_at: Instant,
     safety_at: Instant,
-    counted_at: Option<Instant>,
+    inventory_at: Option<Instant>,
+    /// When each object's rows were counted, by the database's clock.
+    counted_at: Vec<i64>,
     trouble: Option<Schedule>,
 }
 
@@ -104,7 +107,8 @@ impl Collect {
             beyond: vec![0; objects],
             probed_at: Instant::now(),
             safety_at: Instant::now(),
-            counted_at: None,
+            inventory_at: None,
+            counted_at: vec![i64::MAX; objects],
             trouble: None,
         }
     }
@@ -115,7 +119,7 @@ impl Collect {
         let mut line = Line::Awake(control);
         self.looker.reset();
         self.door.desk.backlog().forget_waiting();
-        self.counted_at = None;
+        self.inventory_at = None;
         loop {
             self.board.tick("collect");
             let mut refused = false;
@@ -201,12 +205,13 @@ impl Collect {
         self.trouble = None;
         self.board.set_condition(Condition::Database, None);
         self.complete = look.saw_everything();
-        let changes = look
+        let changes: Vec<Change> = look
             .changes
             .into_iter()
             .map(|change| self.door.canonical(change))
             .collect();
         let mut backlog = self.door.desk.backlog();
+        self.count_rows(backlog.news(&changes));
         backlog.admit(number, changes, self.door.desk.now());
         self.complete
             || backlog
@@ -214,6 +219,33 @@ impl Collect {
                 .iter()
                 .zip(&look.complete)
                 .all(|(room, complete)| *complete || *room == 0)
+    }
+
+    /// Counts the rows of every table, once; from then on they are kept up.
+    async fn count_tables(&mut self) {
+        for object in 0..self.door.objects.len() {
+            let counted = async {
+                let session = self.door.pool.get().await?;
+                self.door.objects[object].reader.count(&session).await
+            };
+            let counted: Result<Counted, postgres::Error> = counted.await;
+            if let Ok(counted) = counted {
+                self.board.set_rows(object, counted.rows, counted.awaiting_id);
+                self.counted_at[object] = counted.counted_at;
+            }
+        }
+    }
+
+    /// Keeps up how many rows there are, until the next sweep counts them.
+    fn count_rows<'c>(&self, changes: impl Iterator<Item = &'c Change>) {
+        for change in changes.filter(|change| change.captured_at > self.counted_at[change.object]) {
+            match change.op {
+                Op::Insert => self.board.adjust_rows(change.object, 1, 1),
+                Op::Delete if change.hubspot_id.is_none() => self.board.adjust_rows(change.object, -1, -1),
+                Op::Delete => self.board.adjust_rows(change.object, -1, 0),
+                Op::New | Op::Update | Op::Everything | Op::Truncate => {}
+            }
+        }
     }
 
     /// Hands out what may go now, each object in its turn, as long as requests may be under way.
@@ -303,9 +335,12 @@ impl Collect {
         if self.door.failures_changed.swap(false, Ordering::AcqRel) {
             self.count_failures().await;
         }
-        if self.counted_at.is_none_or(|at| at.elapsed() >= INVENTORY) {
-            self.counted_at = Some(Instant::now());
+        if self.inventory_at.is_none_or(|at| at.elapsed() >= INVENTORY) {
+            self.inventory_at = Some(Instant::now());
             self.count_triggers().await;
+            if self.counted_at.contains(&i64::MAX) {
+                self.count_tables().await;
+            }
         }
         if self.door.pace.halted().is_some() && self.probed_at.elapsed() >= PROBE {
             self.probed_at = Instant::now();
@@ -387,6 +422,11 @@ impl Collect {
         self.board
             .set_window(limits.window_remaining.into(), limits.window_max.into());
         self.board.set_daily_remaining(limits.daily_remaining);
+        let quota = self.door.pace.paused().filter(|pause| pause.why == Why::Daily).map(|pause| {
+            let left = humantime::format_duration(Duration::from_secs(pause.left.as_secs()));
+            format!("HubSpot's daily quota is spent; pushing goes on in {left}, the changes wait in the database")
+        });
+        self.board.set_condition(Condition::Quota, quota);
         let halted = self.door.pace.halted();
         self.board
             .set_condition(Condition::Breaker, halted.map(|halt| halt.reason));

@@ -15,6 +15,17 @@ use std::collections::{BTreeMap, HashMap};
 use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{Client, Row};
 
+/// How many rows a table has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// All of them.
+    pub rows: u64,
+    /// Those without a HubSpot id.
+    pub awaiting_id: u64,
+    /// The database's clock at the count, microseconds since the Unix epoch.
+    pub counted_at: i64,
+}
+
 /// Reads the records of one object.
 #[derive(Debug, Clone)]
 pub struct Reader {
@@ -25,6 +36,7 @@ pub struct Reader {
     first_page: String,
     next_page: String,
     next_key: String,
+    count: String,
     owners: String,
 }
 
@@ -51,6 +63,7 @@ impl Reader {
             first_page: select.statement(Rows::FirstPage),
             next_page: select.statement(Rows::NextPage),
             next_key: select.next_key(),
+            count: select::count(declared),
             owners: select::owners(declared, shape),
         }
     }
@@ -129,6 +142,29 @@ impl Reader {
         };
         let rows = rows.map_err(|error| Error::from_client(doing(), error))?;
         self.decode(&rows, doing)
+    }
+
+    /// Counts the table, whatever the mapping's condition: one scan.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn count(&self, session: &Session) -> Result<Counted, Error> {
+        let doing = || format!("counting the rows of {}", self.object);
+        let client: &Client = session;
+        let rows = client
+            .query_typed(&self.count, &[])
+            .await
+            .map_err(|error| Error::from_client(doing(), error))?;
+        let counted = |row: &Row| -> Result<Counted, tokio_postgres::Error> {
+            Ok(Counted {
+                rows: get::<i64>(row, 0)?.unsigned_abs(),
+                awaiting_id: get::<i64>(row, 1)?.unsigned_abs(),
+                counted_at: get(row, 2)?,
+            })
+        };
+        let counted = rows.first().map(counted).transpose();
+        let counted = counted.map_err(|error| Error::with_source(ErrorKind::Other, doing(), error))?;
+        Ok(counted.unwrap_or_default())
     }
 
     /// The key of the first row after `after`, also where its values cannot be read.

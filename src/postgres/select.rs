@@ -359,6 +359,16 @@ pub(super) fn owners(object: &Object, shape: Option<&Shape>) -> String {
     )
 }
 
+/// The statement that counts the table's rows, and those of them without a HubSpot id.
+pub(super) fn count(object: &Object) -> String {
+    let id = quote::identifier(&object.hubspot_id);
+    format!(
+        "SELECT count(*), count(*) FILTER (WHERE btrim(coalesce(t.{id}::text, '')) = ''), \
+         (extract(epoch FROM now()) * 1000000)::bigint FROM {} AS t",
+        quote::table(&object.table)
+    )
+}
+
 /// A column of the mapped table in the core.
 fn cell(column: &str) -> String {
     format!("t.{}", quote::identifier(column))

@@ -129,6 +129,15 @@ impl Backlog {
         self.looks
     }
 
+    /// Those of `changes` that are not held yet.
+    pub fn news<'c>(&self, changes: &'c [Change]) -> impl Iterator<Item = &'c Change> {
+        let held = |change: &Change| {
+            let object = &self.objects[change.object];
+            object.held.contains(&change.seq) || object.gone.contains_key(&change.seq)
+        };
+        changes.iter().filter(move |change| !held(change))
+    }
+
     /// Takes in what a look saw; answers how many changes were new. Changes already held, and those let go
     /// while the look was under way, are passed over.
     pub fn admit(&mut self, look: u64, changes: Vec<Change>, now: Duration) -> usize {

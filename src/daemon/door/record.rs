@@ -11,8 +11,9 @@ use crate::sync::backlog::{Claimed, Release};
 use crate::sync::change::{Key, ObjectIndex, Op};
 use crate::sync::outcome::Refusal;
 use crate::sync::report::chain;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 /// What is done with a row once the receipt is written.
 enum After {
@@ -120,7 +121,8 @@ impl Door {
         };
         let outcome = match (&item.fate, refused) {
             (_, Some(refusal)) => {
-                self.warn_of(object, item.key(), refusal);
+                self.warn_of(object, item, refusal);
+                self.failures_changed.store(true, Ordering::Release);
                 tally.failed += 1;
                 Counted::Failed
             }
@@ -135,14 +137,26 @@ impl Door {
             _ => return,
         };
         self.board.count(object, outcome, 1);
+        if item.record.as_ref().is_some_and(|record| record.failed) {
+            self.failures_changed.store(true, Ordering::Release);
+        }
+        if matches!(outcome, Counted::Created) {
+            self.board.adjust_rows(object, 0, -1);
+        }
         if !item.claimed.seqs.is_empty() && refused.is_none() {
             self.board
                 .change_latency(self.desk.now().saturating_sub(item.claimed.arrived));
         }
     }
 
-    fn warn_of(&self, object: ObjectIndex, key: &Key, refusal: &Refusal) {
+    /// Tells of a refusal once; what a sweep finds refused again is in its summary.
+    fn warn_of(&self, object: ObjectIndex, item: &Item, refusal: &Refusal) {
         let name = &self.mapping.objects[object].name;
+        let key = item.key();
+        if item.claimed.seqs.is_empty() && item.record.as_ref().is_some_and(|record| record.failed) {
+            debug!(object = %name, key = %key, category = %refusal.category, "record refused again");
+            return;
+        }
         warn!(object = %name, key = %key, category = %refusal.category, properties = ?refusal.properties,
             correlation_id = refusal.correlation_id.as_deref(),
             "record refused; it is listed by `hubsyncd failures` and tried again by every sweep: {}", refusal.message);
@@ -161,6 +175,9 @@ impl Door {
                 writer.write(&mut session, &receipt).await
             })
             .await;
+        if receipt.entries.iter().any(|entry| entry.synced) {
+            self.board.synced(object, receipt.read_at);
+        }
         if writer.may_have_named(&receipt, &written) {
             self.desk.named();
         }

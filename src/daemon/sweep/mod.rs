@@ -7,7 +7,7 @@
 mod object;
 pub mod request;
 
-use super::board::Board;
+use super::board::{Board, Condition};
 use super::door::Door;
 use crate::postgres::connect::Pool;
 use crate::postgres::{self, Session, changes, failures, runs};
@@ -134,13 +134,26 @@ impl Sweeper {
 
     /// Asks for sweeps of objects whose changes could not be named, each at most once in five minutes.
     fn ask_for_unnamed(&self, door: &Door, asked_at: &mut [Option<Instant>]) {
+        let mut recurring = Vec::new();
         for (object, asked_at) in asked_at.iter_mut().enumerate() {
-            let recent = asked_at.is_some_and(|at| at.elapsed() < UNNAMED_PAUSE);
-            if !recent && door.desk.backlog().wants_sweep(object) {
-                *asked_at = Some(Instant::now());
-                self.requests.ask_for(Reason::Trigger, Some(vec![object]));
+            if !door.desk.backlog().wants_sweep(object) {
+                continue;
             }
+            if asked_at.is_some_and(|at| at.elapsed() < UNNAMED_PAUSE) {
+                recurring.push(door.mapping.objects[object].name.as_str());
+                continue;
+            }
+            *asked_at = Some(Instant::now());
+            self.requests.ask_for(Reason::Trigger, Some(vec![object]));
         }
+        let words = (!recurring.is_empty()).then(|| {
+            format!(
+                "changes of {} come without a name again and again (TRUNCATE, or a capture that fails: look for \
+                 warnings in Postgres' log); they are found by a sweep every five minutes",
+                recurring.join(", ")
+            )
+        });
+        self.board.set_condition(Condition::Unnamed, words);
     }
 
     /// The counts of the run that goes on.
