@@ -142,7 +142,7 @@ impl Collect {
                 },
                 Step::Sleep => {}
             }
-            self.dispatch();
+            self.dispatch(stop);
             self.report(&bell, &line);
             if bell.step() != Step::Sleep && !refused && self.trouble.is_none() {
                 if stop.is_cancelled() {
@@ -249,7 +249,7 @@ impl Collect {
     }
 
     /// Hands out what may go now, each object in its turn, as long as requests may be under way.
-    fn dispatch(&mut self) {
+    fn dispatch(&mut self, stop: &CancellationToken) {
         let now = self.door.desk.now();
         let count = self.door.objects.len();
         let mut idle = 0;
@@ -262,13 +262,14 @@ impl Collect {
                 continue;
             }
             idle = 0;
-            let door = Arc::clone(&self.door);
+            let (door, stop) = (Arc::clone(&self.door), stop.clone());
             self.pushes.spawn(async move {
                 door.push(Batch {
                     object,
                     lane: Lane::Change,
                     claimed,
                     ahead: None,
+                    stop,
                 })
                 .await
             });

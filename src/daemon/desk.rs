@@ -1,9 +1,10 @@
 //! The desk: the backlog, shared by all who claim and release, and the bell that tells of what was freed.
 
 use crate::sync::backlog::{Backlog, Claimed, Release};
-use crate::sync::change::ObjectIndex;
+use crate::sync::change::{Key, ObjectIndex};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -13,6 +14,8 @@ pub struct Desk {
     backlog: Mutex<Backlog>,
     freed: Notify,
     named: AtomicBool,
+    /// How often in a row HubSpot's answers said nothing of a row.
+    silences: Mutex<HashMap<(ObjectIndex, Key), u32>>,
     epoch: Instant,
 }
 
@@ -23,6 +26,7 @@ impl Desk {
             backlog: Mutex::new(backlog),
             freed: Notify::new(),
             named: AtomicBool::new(false),
+            silences: Mutex::default(),
             epoch: Instant::now(),
         }
     }
@@ -52,6 +56,24 @@ impl Desk {
         }
         drop(backlog);
         self.freed.notify_one();
+    }
+
+    /// HubSpot answered without a word about a row; answers how often it did so in a row.
+    pub fn silent(&self, object: ObjectIndex, key: &Key) -> u32 {
+        let mut silences = self.silences.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = silences.entry((object, Key::clone(key))).or_default();
+        *times += 1;
+        *times
+    }
+
+    /// HubSpot said something of these rows.
+    pub fn spoken<'k>(&self, object: ObjectIndex, keys: impl Iterator<Item = &'k Key>) {
+        let mut silences = self.silences.lock().unwrap_or_else(PoisonError::into_inner);
+        if !silences.is_empty() {
+            for key in keys {
+                silences.remove(&(object, Key::clone(key)));
+            }
+        }
     }
 
     /// Waits until something was released, or a sweep of an object was asked for.

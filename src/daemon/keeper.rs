@@ -123,7 +123,6 @@ impl Keeper {
                 client: &self.client,
                 board: &self.board,
                 lease: &self.lease,
-                stop: &self.stop,
             };
             let prepared = tokio::select! {
                 prepared = prepare::door(&parts, &shapes) => prepared,

@@ -30,7 +30,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 /// The most changes of one object that memory holds.
@@ -191,7 +190,6 @@ pub(super) struct Parts<'a> {
     pub(super) client: &'a Arc<Client>,
     pub(super) board: &'a Arc<Board>,
     pub(super) lease: &'a Arc<AtomicBool>,
-    pub(super) stop: &'a CancellationToken,
 }
 
 /// Builds the door once both ends are known.
@@ -247,7 +245,6 @@ pub(super) async fn door(parts: &Parts<'_>, shapes: &[Shape]) -> Result<Door, Ex
         max_records: parts.config.batch.max_records,
         max_bytes: parts.config.batch.max_bytes,
         shapes: shapes.to_vec(),
-        stop: parts.stop.clone(),
     })
 }
 

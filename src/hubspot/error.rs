@@ -225,6 +225,21 @@ impl Failed {
         }
     }
 
+    /// A request that was never sent, because whoever wanted it stopped waiting for its slot.
+    pub fn unsent(records: usize, object_type: &str) -> Failed {
+        Failed {
+            disposition: Disposition::Retry { unknown: false },
+            doing: format!("waiting for leave to send a request for {records} records of {object_type}"),
+            status: None,
+            said: None,
+            correlation_id: None,
+            policy: None,
+            retry_after: None,
+            advice: "nothing was sent; the rows are pushed again later",
+            source: None,
+        }
+    }
+
     /// Whether HubSpot may have done what was asked.
     pub fn is_unknown(&self) -> bool {
         self.disposition == Disposition::Retry { unknown: true }

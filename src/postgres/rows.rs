@@ -186,7 +186,7 @@ impl Reader {
         key.map_err(|error| Error::with_source(ErrorKind::Other, doing(), error))
     }
 
-    /// Who holds these HubSpot ids: `(hubspot_id, key)`, in no order. An id that no row holds is not there; an id
+    /// Who holds these HubSpot ids, or waits for a receipt that writes them: `(hubspot_id, key)`, who holds one last. An id that no row holds is not there; an id
     /// that several rows hold is there several times. The mapping's condition does not matter.
     ///
     /// # Errors

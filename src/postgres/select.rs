@@ -341,7 +341,7 @@ impl<'a> Select<'a> {
     }
 }
 
-/// The statement that says who holds HubSpot ids: `$1 text[]`.
+/// The statement that says who holds HubSpot ids, or is to get them: `$1 text[]`. Who holds one comes last.
 pub(super) fn owners(object: &Object, shape: Option<&Shape>) -> String {
     let id = quote::identifier(&object.hubspot_id);
     let base = shape
@@ -353,7 +353,9 @@ pub(super) fn owners(object: &Object, shape: Option<&Shape>) -> String {
         "::text"
     };
     format!(
-        "SELECT t.{id}::text, t.{}::text FROM {} AS t WHERE t.{id}{cast} = ANY($1::text[])",
+        "SELECT i.hubspot_id, i.key FROM hubsyncd.intent AS i WHERE i.object = {} AND i.hubspot_id = ANY($1::text[]) \
+         UNION ALL SELECT t.{id}::text, t.{}::text FROM {} AS t WHERE t.{id}{cast} = ANY($1::text[])",
+        quote::literal(&object.name),
         quote::identifier(&object.key),
         quote::table(&object.table)
     )

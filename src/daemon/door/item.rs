@@ -121,6 +121,13 @@ impl Item {
         }
     }
 
+    /// Another record than the one whose links are remembered: all of them are to be made.
+    pub(super) fn forget_links(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.linked.fill(None);
+        }
+    }
+
     /// The record of an item that is open or accepted.
     pub(super) fn record(&self) -> &Record {
         self.record.as_ref().expect("only a row that was read is sent")

@@ -1,14 +1,15 @@
 //! Links: associations of accepted records, made after the record exists.
 
-use super::Door;
 use super::item::{Fate, Item, Links};
 use super::send::{Sending, denial};
+use super::{Door, Way};
 use crate::hubspot::{AssociationKind, AssociationType, Disposition, Failed, FoundLink, Lane, ReadLinks};
 use crate::sync::answer::Denial;
 use crate::sync::change::ObjectIndex;
 use crate::sync::outcome::Refusal;
 use crate::sync::plan::links_to_make;
 use std::collections::{HashMap, HashSet};
+use tokio_util::sync::CancellationToken;
 
 /// The most pairs a request carries.
 const PAIRS_MAX: usize = 100;
@@ -118,15 +119,11 @@ impl Sending<'_> {
             .label
             .as_ref()
             .map_or(AssociationKind::Default, AssociationKind::Labelled);
-        let again = |_: &Pair| Made::Again;
-        let Some(slot) = self.slot().await else {
-            return Ok(pairs.iter().map(again).collect());
-        };
+        let slot = self.slot(pairs.len()).await?;
         let client = &self.door.client;
         let reply = client
             .associate(slot, self.object_type(), &kind.to_type, association, &ends)
             .await?;
-        self.answered = true;
         let correlation_id = reply.correlation_id.as_deref();
         let errors: Vec<Denial> = reply
             .errors
@@ -136,19 +133,9 @@ impl Sending<'_> {
         let made: HashSet<(String, String)> = reply.made.into_iter().collect();
         let unsaid: Vec<&Pair> = pairs.iter().filter(|pair| !confirmed(&made, pair)).collect();
         let held = if unsaid.is_empty() {
-            Some(HashSet::new())
+            HashSet::new()
         } else {
             self.read_back(link, &unsaid).await?
-        };
-        let Some(held) = held else {
-            let made_or_again = |pair: &Pair| {
-                if confirmed(&made, pair) {
-                    Made::Yes
-                } else {
-                    Made::Again
-                }
-            };
-            return Ok(pairs.iter().map(made_or_again).collect());
         };
         let verdicts = pairs.iter().map(|pair| {
             if confirmed(&made, pair) || confirmed(&held, pair) {
@@ -162,30 +149,36 @@ impl Sending<'_> {
         Ok(verdicts.collect())
     }
 
-    /// Which of the pairs HubSpot holds; `None` once the daemon stops.
-    async fn read_back(
-        &mut self,
-        link: usize,
-        pairs: &[&Pair],
-    ) -> Result<Option<HashSet<(String, String)>>, Failed> {
+    /// Which of the pairs HubSpot holds.
+    async fn read_back(&mut self, link: usize, pairs: &[&Pair]) -> Result<HashSet<(String, String)>, Failed> {
         let mut from: Vec<String> = pairs.iter().map(|pair| pair.from.clone()).collect();
         from.sort();
         from.dedup();
-        let held = self.door.held_links(self.object, link, &from, self.lane).await?;
-        Ok(held.map(|held| held.into_iter().collect()))
+        let held = self.door.held_links_on(self.way, link, &from).await?;
+        Ok(held.into_iter().collect())
     }
 }
 
 impl Door {
-    /// The links of one kind that HubSpot holds from these records, as (from, to), every page of them; `None` once the
-    /// daemon stops.
+    /// The links of one kind that HubSpot holds from these records, as (from, to), every page of them.
     pub(in crate::daemon) async fn held_links(
         &self,
         object: ObjectIndex,
         link: usize,
         from: &[String],
         lane: Lane,
-    ) -> Result<Option<Vec<(String, String)>>, Failed> {
+        stop: CancellationToken,
+    ) -> Result<Vec<(String, String)>, Failed> {
+        self.held_links_on(&Way { object, lane, stop }, link, from).await
+    }
+
+    async fn held_links_on(
+        &self,
+        way: &Way,
+        link: usize,
+        from: &[String],
+    ) -> Result<Vec<(String, String)>, Failed> {
+        let object = way.object;
         let kind = &self.objects[object].links[link];
         let from_type = &self.mapping.objects[object].object_type;
         let mut held = Vec::new();
@@ -198,9 +191,7 @@ impl Door {
                     after: after.as_deref(),
                 })
                 .collect();
-            let Some(slot) = self.slot(lane).await else {
-                return Ok(None);
-            };
+            let slot = self.slot(way, inputs.len()).await?;
             let page = self
                 .client
                 .read_associations(slot, from_type, &kind.to_type, &inputs)
@@ -213,7 +204,7 @@ impl Door {
                 .map(|(id, after)| (id, Some(after)))
                 .collect();
         }
-        Ok(Some(held))
+        Ok(held)
     }
 }
 

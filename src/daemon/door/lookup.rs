@@ -2,34 +2,46 @@
 
 use super::item::{Fate, Item};
 use super::send::Sending;
+use crate::hubspot::Failed;
 use crate::mapping::OnMissing;
 use crate::sync::change::Key;
 use crate::sync::outcome::Refusal;
 use crate::sync::plan::Step;
-use crate::sync::record::Record;
 use crate::sync::report::chain;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 impl Sending<'_> {
     /// Finds out what became of updated records that the reply does not confirm: merged into another, gone, or
     /// there and just not mentioned.
     pub(super) async fn look_up(&mut self, items: &mut [Item], silent: &[usize]) {
+        let ids: Vec<String> = silent
+            .iter()
+            .filter_map(|at| Some(items[*at].updates()?.to_owned()))
+            .collect();
+        let asked: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let found = match self.read_by(None, &asked, &[]).await {
+            Ok(found) => found,
+            Err(failed) => return self.failed(items, silent, failed),
+        };
+        let there: HashSet<String> = found.into_iter().map(|found| found.id).collect();
         for at in silent.iter().copied() {
             let Some(id) = items[at].updates().map(str::to_owned) else {
                 continue;
             };
-            let Some(slot) = self.slot().await else {
-                return self.stopped(items, silent);
-            };
-            let found = match self.door.client.get(slot, self.object_type(), &id, &[]).await {
-                Ok(found) => found.map(|found| found.id),
+            if there.contains(&id) {
+                items[at].fate = self.unconfirmed(items[at].key());
+                continue;
+            }
+            // A batch does not find a merged record, a question for it alone does.
+            let found = match self.get(&id).await {
+                Ok(found) => found,
                 Err(failed) => {
                     items[at].fate = self.fate_of(1, &failed);
                     continue;
                 }
             };
             match found {
-                Some(same) if same == id => items[at].fate = self.unconfirmed(&items[at]),
+                Some(same) if same == id => items[at].fate = self.unconfirmed(items[at].key()),
                 Some(survivor) => self.follow(items, at, &id, survivor).await,
                 None if self.door.mapping.objects[self.object].on_missing == OnMissing::Recreate => {
                     self.recreate(items, at).await;
@@ -37,6 +49,13 @@ impl Sending<'_> {
                 None => items[at].fate = Fate::Refused(missing(&id)),
             }
         }
+    }
+
+    /// The id that a record is found under now; `None` if it is gone.
+    async fn get(&mut self, id: &str) -> Result<Option<String>, Failed> {
+        let slot = self.slot(1).await?;
+        let found = self.door.client.get(slot, self.object_type(), id, &[]).await?;
+        Ok(found.map(|found| found.id))
     }
 
     /// The record was merged into `survivor`: the row takes over its id, unless another row holds that.
@@ -48,6 +67,10 @@ impl Sending<'_> {
             items[at].fate = Fate::Refused(merged_into(merged, &survivor, &owner));
             return;
         }
+        if !self.claim_id(items[at].key(), &survivor) {
+            items[at].fate = Fate::Held;
+            return;
+        }
         let Some(owners) = self.owners(items, &[at], vec![survivor.clone()]).await else {
             return;
         };
@@ -55,6 +78,7 @@ impl Sending<'_> {
             Some(owner) => items[at].fate = Fate::Refused(merged_into(merged, &survivor, owner)),
             None => {
                 items[at].step = Step::Update(survivor);
+                items[at].forget_links();
                 self.update_one(items, at).await;
             }
         }
@@ -85,11 +109,10 @@ impl Sending<'_> {
         {
             Ok(mut read) => match read.records.pop() {
                 Some(record) => {
-                    // The new record has none of the links that the old one had.
-                    let linked = vec![None; record.linked.len()];
-                    item.record = Some(Record { linked, ..record });
+                    item.record = Some(record);
                     item.step = Step::Create(value);
-                    self.create(&mut items[at..=at]).await;
+                    item.forget_links();
+                    self.create_anew(items, at).await;
                 }
                 None => item.fate = Fate::Gone,
             },
@@ -100,18 +123,44 @@ impl Sending<'_> {
         }
     }
 
+    /// Creates one row as any other create: what another row owns is not written over.
+    async fn create_anew(&mut self, items: &mut [Item], at: usize) {
+        self.door.claim_matches(self.object, &mut items[at..=at]);
+        self.ask_first(&mut items[at..=at]).await;
+        if items[at].updates().is_some() {
+            return self.update_one(items, at).await;
+        }
+        self.create(&mut items[at..=at]).await;
+    }
+
+    /// Claims a HubSpot id for a row that is about to get it, so that no other batch gives it to another row.
+    fn claim_id(&self, key: &Key, id: &str) -> bool {
+        let claim = [(Key::clone(key), format!("\0{id}"))];
+        self.door
+            .desk
+            .backlog()
+            .claim_matches(self.object, &claim)
+            .is_empty()
+    }
+
     /// A create that took over an existing record is checked: if another row owns that, this row is a failure, and
     /// the owner is named, so that its values win again.
     pub(super) async fn check_owners(&mut self, items: &mut [Item]) {
         let mut adopted = Vec::new();
         let mut ids = Vec::new();
-        for (at, item) in items.iter().enumerate() {
-            if let Fate::Accepted {
+        for (at, item) in items.iter_mut().enumerate() {
+            let Fate::Accepted {
                 id, adopted: true, ..
             } = &item.fate
-            {
+            else {
+                continue;
+            };
+            if self.claim_id(item.key(), id) {
                 adopted.push(at);
                 ids.push(id.clone());
+            } else {
+                // Another row is being given this record; afterwards it is seen to own it.
+                item.fate = Fate::Held;
             }
         }
         if adopted.is_empty() {

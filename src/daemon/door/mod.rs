@@ -16,7 +16,7 @@ mod send;
 
 use super::board::Board;
 use super::desk::Desk;
-use crate::hubspot::{Client, Lane, Pace, Slot};
+use crate::hubspot::{Client, Failed, Lane, Pace, Slot};
 use crate::mapping::Mapping;
 use crate::postgres::audit::AuditLog;
 use crate::postgres::catalog::Shape;
@@ -42,11 +42,8 @@ use tracing::{info, warn};
 const AGAIN_MIN: Duration = Duration::from_millis(500);
 /// The longest such pause.
 const AGAIN_MAX: Duration = Duration::from_secs(30);
-/// The pause before a row that another row or the application held is tried again.
+/// The pause before a row that waits for another row is tried again: nothing was sent for it.
 const HELD_PAUSE: Duration = Duration::from_millis(100);
-
-/// Why nothing more is sent at the end.
-const STOPS: &str = "the daemon stops";
 
 /// How one link of the mapping is made in HubSpot.
 pub use link::LinkKind;
@@ -93,8 +90,6 @@ pub struct Door {
     pub max_bytes: usize,
     /// What the mapped tables look like.
     pub shapes: Vec<Shape>,
-    /// The end of the daemon: no request begins after it.
-    pub stop: CancellationToken,
 }
 
 /// Rows of one object on their way out.
@@ -108,6 +103,8 @@ pub struct Batch {
     /// For a sweep's first attempt: the rows as read ahead, and the tick of that read; `claimed` is empty then and the
     /// rows are claimed when the slot comes.
     pub ahead: Option<(u64, Read)>,
+    /// Ends the waiting for request slots: what is not sent by then is given back. What was sent is recorded.
+    pub stop: CancellationToken,
 }
 
 /// What became of a batch.
@@ -121,10 +118,16 @@ pub struct Tally {
     pub failed: u64,
     /// Rows of a sweep that are to be tried again: their outcome was not learned.
     pub again: Vec<Key>,
-    /// Whether HubSpot answered at least one request.
-    pub answered: bool,
     /// Why rows are to be tried again, for the log.
     pub reason: Option<String>,
+}
+
+/// How a batch travels.
+#[derive(Clone)]
+struct Way {
+    object: ObjectIndex,
+    lane: Lane,
+    stop: CancellationToken,
 }
 
 /// What is left of a batch after an attempt: parts to be tried alone.
@@ -139,37 +142,46 @@ impl Door {
             lane,
             claimed,
             ahead,
+            stop,
         } = batch;
         let mut tally = Tally::default();
-        let mut parts = match (self.slot(lane).await, ahead) {
-            (Some(slot), None) => self.attempt(object, lane, slot, claimed, None, &mut tally).await,
-            (Some(slot), Some((page, read))) => {
+        let way = Way { object, lane, stop };
+        let mut parts: Parts = Vec::new();
+        match ahead {
+            None => parts.push(claimed),
+            Some((page, read)) => {
                 let keys: Vec<Key> = read.records.iter().map(|record| record.key.clone()).collect();
-                let claimed = self
-                    .desk
-                    .backlog()
-                    .claim_swept(object, &keys, page, self.desk.now());
-                self.attempt(object, lane, slot, claimed, Some(read), &mut tally)
-                    .await
+                match self.slot(&way, keys.len()).await {
+                    Ok(slot) => {
+                        let now = self.desk.now();
+                        let claimed = self.desk.backlog().claim_swept(object, &keys, page, now);
+                        parts.extend(self.attempt(&way, slot, claimed, Some(read), &mut tally).await);
+                    }
+                    Err(unsent) => {
+                        tally.reason = Some(chain(&unsent));
+                        tally.again.extend(keys);
+                    }
+                }
             }
-            (None, _) => vec![claimed],
-        };
+        }
         while let Some(part) = parts.pop() {
-            match self.slot(lane).await {
-                Some(slot) => parts.extend(self.attempt(object, lane, slot, part, None, &mut tally).await),
-                None => self.give_back(object, lane, part, STOPS, &mut tally),
+            match self.slot(&way, part.len()).await {
+                Ok(slot) => parts.extend(self.attempt(&way, slot, part, None, &mut tally).await),
+                Err(unsent) => self.give_back(&way, part, &chain(&unsent), &mut tally),
             }
         }
         self.report(object, lane, &tally, started.elapsed());
         tally
     }
 
-    /// Leave to send a request; `None` once the daemon stops.
-    async fn slot(&self, lane: Lane) -> Option<Slot> {
+    /// Waits for leave to send one request, for as long as the batch may wait.
+    async fn slot(&self, way: &Way, records: usize) -> Result<Slot, Failed> {
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => None,
-            slot = self.pace.slot(lane) => Some(slot),
+            () = way.stop.cancelled() => {
+                Err(Failed::unsent(records, &self.mapping.objects[way.object].object_type))
+            }
+            slot = self.pace.slot(way.lane) => Ok(slot),
         }
     }
 
@@ -194,18 +206,18 @@ impl Door {
     /// the parts it answers, which HubSpot or Postgres wants smaller.
     async fn attempt(
         &self,
-        object: ObjectIndex,
-        lane: Lane,
+        way: &Way,
         slot: Slot,
         claimed: Vec<Claimed>,
         ahead: Option<Read>,
         tally: &mut Tally,
     ) -> Parts {
+        let (object, lane) = (way.object, way.lane);
         if claimed.is_empty() {
             return Parts::new();
         }
         if !self.lease.load(Ordering::Acquire) {
-            self.give_back(object, lane, claimed, "the lease is not held", tally);
+            self.give_back(way, claimed, "the lease is not held", tally);
             return Parts::new();
         }
         let read = match ahead {
@@ -221,14 +233,13 @@ impl Door {
             Err(error) if error.kind == ErrorKind::Rows && claimed.len() > 1 => return halves(claimed),
             Err(error) if error.kind == ErrorKind::Rows => (0, Item::unreadable(claimed, &error)),
             Err(error) => {
-                self.give_back(object, lane, claimed, &chain(&error), tally);
+                self.give_back(way, claimed, &chain(&error), tally);
                 return Parts::new();
             }
         };
         self.claim_matches(object, &mut items);
-        let mut sending = send::Sending::new(self, object, lane, slot);
+        let mut sending = send::Sending::new(self, way, slot);
         sending.send(&mut items).await;
-        tally.answered |= sending.answered;
         tally.reason = sending.reason.take().or(tally.reason.take());
         self.finish(object, lane, read_at, items, tally).await
     }
@@ -266,16 +277,9 @@ impl Door {
     }
 
     /// Gives rows back unsent because of something that is no row's fault.
-    fn give_back(
-        &self,
-        object: ObjectIndex,
-        lane: Lane,
-        claimed: Vec<Claimed>,
-        reason: &str,
-        tally: &mut Tally,
-    ) {
+    fn give_back(&self, way: &Way, claimed: Vec<Claimed>, reason: &str, tally: &mut Tally) {
         tally.reason = Some(reason.to_owned());
-        if !matches!(lane, Lane::Change) {
+        if !matches!(way.lane, Lane::Change) {
             tally
                 .again
                 .extend(claimed.iter().map(|claimed| claimed.key.clone()));
@@ -285,7 +289,7 @@ impl Door {
             let release = again(now, claimed.attempts);
             (claimed, release)
         });
-        self.desk.release(object, rows);
+        self.desk.release(way.object, rows);
     }
 }
 
@@ -298,7 +302,7 @@ fn again(now: Duration, attempts: u32) -> Release {
     }
 }
 
-/// The release of a row that another row or the application held.
+/// The release of a row that waits for another row.
 fn held(now: Duration) -> Release {
     Release::Again {
         not_before: now + HELD_PAUSE,

@@ -1,10 +1,8 @@
 //! Sending: from planned items to what HubSpot said of each.
 
 use super::item::{Fate, Item, Links};
-use super::{Door, STOPS};
-use crate::hubspot::{
-    self, BatchReply, Disposition, Failed, Lane, RecordError, Slot, UpdateInput, UpsertInput,
-};
+use super::{Door, Way};
+use crate::hubspot::{self, BatchReply, Disposition, Failed, RecordError, Slot, UpdateInput, UpsertInput};
 use crate::sync::answer::{By, Denial, Done, Input, Verdict, attribute};
 use crate::sync::change::{Key, ObjectIndex};
 use crate::sync::outcome::Refusal;
@@ -19,22 +17,19 @@ const SILENT_ATTEMPTS: u32 = 5;
 pub(super) struct Sending<'a> {
     pub(super) door: &'a Door,
     pub(super) object: ObjectIndex,
-    pub(super) lane: Lane,
+    pub(super) way: &'a Way,
     slot: Option<Slot>,
-    /// Whether HubSpot answered at least one request, be it by refusing.
-    pub(super) answered: bool,
     /// Why items are to be tried again.
     pub(super) reason: Option<String>,
 }
 
 impl<'a> Sending<'a> {
-    pub(super) fn new(door: &'a Door, object: ObjectIndex, lane: Lane, slot: Slot) -> Sending<'a> {
+    pub(super) fn new(door: &'a Door, way: &'a Way, slot: Slot) -> Sending<'a> {
         Sending {
             door,
-            object,
-            lane,
+            object: way.object,
+            way,
             slot: Some(slot),
-            answered: false,
             reason: None,
         }
     }
@@ -48,23 +43,19 @@ impl<'a> Sending<'a> {
             self.look_up(items, &silent).await;
         }
         self.check_owners(items).await;
+        let spoken = items
+            .iter()
+            .filter(|item| matches!(item.fate, Fate::Accepted { .. } | Fate::Refused(_)));
+        self.door.desk.spoken(self.object, spoken.map(Item::key));
         self.note_ids(items).await;
         self.link(items).await;
     }
 
-    /// The slot granted at the start, then one more for every further request; `None` once the daemon stops.
-    pub(super) async fn slot(&mut self) -> Option<Slot> {
+    /// The slot granted at the start, then one more for every further request.
+    pub(super) async fn slot(&mut self, records: usize) -> Result<Slot, Failed> {
         match self.slot.take() {
-            Some(slot) => Some(slot),
-            None => self.door.slot(self.lane).await,
-        }
-    }
-
-    /// Nothing more is sent: these wait for the next start.
-    pub(super) fn stopped(&mut self, items: &mut [Item], sent: &[usize]) {
-        self.reason = Some(STOPS.to_owned());
-        for at in sent {
-            items[*at].fate = Fate::Again;
+            Some(slot) => Ok(slot),
+            None => self.door.slot(self.way, records).await,
         }
     }
 
@@ -78,7 +69,7 @@ impl<'a> Sending<'a> {
     }
 
     /// Asks HubSpot which natural keys exist, where a create could write over another row's record.
-    async fn ask_first(&mut self, items: &mut [Item]) {
+    pub(super) async fn ask_first(&mut self, items: &mut [Item]) {
         let rules = self.rules();
         let asked: Vec<usize> = (0..items.len())
             .filter(|at| items[*at].creates().is_some())
@@ -91,19 +82,12 @@ impl<'a> Sending<'a> {
             .iter()
             .filter_map(|at| Some(rules.normalise(items[*at].creates()?)))
             .collect();
-        let Some(slot) = self.slot().await else {
-            return self.stopped(items, &asked);
-        };
         let asked_for: Vec<&str> = values.iter().map(String::as_str).collect();
-        let client = &self.door.client;
-        let found = client
-            .read_by(slot, self.object_type(), Some(match_on), &asked_for, &[match_on])
-            .await;
+        let found = self.read_by(Some(match_on), &asked_for, &[match_on]).await;
         let found = match found {
             Ok(found) => found,
             Err(failed) => return self.failed(items, &asked, failed),
         };
-        self.answered = true;
         let named = |found: hubspot::Done| {
             let value = found.properties.get(match_on)?.as_deref()?;
             Some((rules.normalise(value), found.id))
@@ -151,14 +135,13 @@ impl<'a> Sending<'a> {
                 })
             })
             .collect();
-        let Some(slot) = self.slot().await else {
-            return self.stopped(items, &sent);
+        let reply = match self.slot(inputs.len()).await {
+            Ok(slot) => {
+                let client = &self.door.client;
+                client.upsert(slot, self.object_type(), &match_on, &inputs).await
+            }
+            Err(unsent) => Err(unsent),
         };
-        let reply = self
-            .door
-            .client
-            .upsert(slot, self.object_type(), &match_on, &inputs)
-            .await;
         let normalise = |value: &str| rules.normalise(value);
         self.settle(items, &sent, &traces, &names, reply, By::Match(&normalise));
     }
@@ -192,11 +175,10 @@ impl<'a> Sending<'a> {
                 properties: self.payload(&items[*at]),
             })
             .collect();
-        let Some(slot) = self.slot().await else {
-            self.stopped(items, &sent);
-            return Vec::new();
+        let reply = match self.slot(inputs.len()).await {
+            Ok(slot) => self.door.client.update(slot, self.object_type(), &inputs).await,
+            Err(unsent) => Err(unsent),
         };
-        let reply = self.door.client.update(slot, self.object_type(), &inputs).await;
         self.settle(items, &sent, &traces, &names, reply, By::Id)
     }
 
@@ -228,7 +210,6 @@ impl<'a> Sending<'a> {
                 return Vec::new();
             }
         };
-        self.answered = true;
         let inputs: Vec<Input<'_>> = traces
             .iter()
             .zip(names)
@@ -260,9 +241,15 @@ impl<'a> Sending<'a> {
                     continue;
                 }
                 Verdict::Denied(refusal) => Fate::Refused(refusal),
+                Verdict::Suspect(refusal)
+                    if sent.len() == 1 && !creating && refusal.category == "object_not_found" =>
+                {
+                    silent.push(at);
+                    continue;
+                }
                 Verdict::Suspect(refusal) if sent.len() == 1 => Fate::Refused(refusal),
                 Verdict::Suspect(_) => Fate::Split,
-                Verdict::Silent => self.unconfirmed(&items[at]),
+                Verdict::Silent => self.unconfirmed(items[at].key()),
             };
         }
         silent
@@ -283,8 +270,8 @@ impl<'a> Sending<'a> {
     }
 
     /// What becomes of a write that HubSpot answered without a word about it.
-    pub(super) fn unconfirmed(&mut self, item: &Item) -> Fate {
-        if item.claimed.attempts + 1 < SILENT_ATTEMPTS {
+    pub(super) fn unconfirmed(&mut self, key: &Key) -> Fate {
+        if self.door.desk.silent(self.object, key) < SILENT_ATTEMPTS {
             self.reason
                 .get_or_insert_with(|| "HubSpot's answer says nothing of some records".to_owned());
             return Fate::Again;
@@ -313,7 +300,6 @@ impl<'a> Sending<'a> {
                 Fate::Again
             }
             Disposition::Split | Disposition::Reject => {
-                self.answered = true;
                 if count > 1 {
                     Fate::Split
                 } else {
@@ -321,6 +307,20 @@ impl<'a> Sending<'a> {
                 }
             }
         }
+    }
+
+    /// Reads records by id or by a unique property.
+    pub(super) async fn read_by(
+        &mut self,
+        id_property: Option<&str>,
+        ids: &[&str],
+        properties: &[&str],
+    ) -> Result<Vec<hubspot::Done>, Failed> {
+        let slot = self.slot(ids.len()).await?;
+        let client = &self.door.client;
+        client
+            .read_by(slot, self.object_type(), id_property, ids, properties)
+            .await
     }
 
     /// Commits the ids that HubSpot gave to a table where nothing can refuse them, before the receipt.

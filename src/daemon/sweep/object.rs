@@ -5,6 +5,7 @@
 //! a missing one is made with them. Memory holds a few pages, whatever the table's size.
 
 use super::Sweeper;
+use crate::daemon::board::Board;
 use crate::daemon::door::{Batch, Door, Tally};
 use crate::hubspot::Lane;
 use crate::mapping::Mapping;
@@ -19,12 +20,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 /// Rows of a page: as many as one question for associations carries.
 const PAGE_ROWS: i64 = 1000;
 /// Pages whose rows are under way at a time.
 const PAGES: usize = 2;
+/// How often a pass that waits shows that it lives.
+const LIFE_SIGN: Duration = Duration::from_secs(1);
 
 /// How an object's pass ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,12 +50,45 @@ pub(super) struct Pass<'a> {
     /// Batches of pages read and not yet handed to the door.
     ready: VecDeque<(u64, Read)>,
     again: Vec<Key>,
-    last_answer: Instant,
+    patience: Patience,
     reason: Option<String>,
     /// What it did so far.
     pub(super) counts: Counts,
     /// Rows read, and how many of them had no HubSpot id.
     pub(super) rows: (u64, u64),
+}
+
+/// How long a pass goes on without any row being finished.
+struct Patience {
+    board: Arc<Board>,
+    /// Ends the waiting for request slots.
+    stop: CancellationToken,
+    give_up: Duration,
+    /// When rows were last finished, be it by being refused.
+    progressed: Instant,
+}
+
+impl Patience {
+    fn is_over(&self) -> bool {
+        self.progressed.elapsed() >= self.give_up
+    }
+
+    /// Awaits something that may take long, and shows meanwhile that the sweep lives. When patience is over, those who
+    /// wait for a request slot are told to come back without one.
+    async fn over<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(LIFE_SIGN) => {
+                    self.board.tick("sweep");
+                    if self.is_over() {
+                        self.stop.cancel();
+                    }
+                }
+            }
+        }
+    }
 }
 
 impl<'a> Pass<'a> {
@@ -64,7 +101,12 @@ impl<'a> Pass<'a> {
             pages: HashMap::new(),
             ready: VecDeque::new(),
             again: Vec::new(),
-            last_answer: Instant::now(),
+            patience: Patience {
+                board: Arc::clone(&sweeper.board),
+                stop: sweeper.stop.child_token(),
+                give_up: sweeper.give_up,
+                progressed: Instant::now(),
+            },
             reason: None,
             counts: Counts::default(),
             rows: (0, 0),
@@ -74,6 +116,9 @@ impl<'a> Pass<'a> {
     /// Sweeps the object. What is under way is always awaited, however the pass ends.
     pub(super) async fn run(mut self) -> (End, Counts, (u64, u64)) {
         let end = self.pages().await;
+        if end.is_err() {
+            self.patience.stop.cancel();
+        }
         while self.push_ended().await {}
         for page in self
             .ready
@@ -143,17 +188,32 @@ impl<'a> Pass<'a> {
         if !self.sweeper.leased() {
             return Err("another daemon took over".to_owned());
         }
+        if self.patience.stop.is_cancelled() {
+            return Err(self.gave_up());
+        }
         Ok(())
+    }
+
+    fn gave_up(&self) -> String {
+        let halted = || self.door.pace.halted().map(|halt| halt.reason);
+        let reason = self.reason.clone().or_else(halted);
+        format!(
+            "nothing could be sent for {}; the last reason: {}",
+            humantime::format_duration(self.sweeper.give_up),
+            reason.as_deref().unwrap_or("no request was left")
+        )
     }
 
     fn push(&mut self, page: u64, read: Read) {
         let (door, object) = (Arc::clone(self.door), self.object);
+        let stop = self.patience.stop.clone();
         self.pushes.spawn(async move {
             let batch = Batch {
                 object,
                 lane: Lane::Sweep,
                 claimed: Vec::new(),
                 ahead: Some((page, read)),
+                stop,
             };
             (page, door.push(batch).await)
         });
@@ -161,12 +221,12 @@ impl<'a> Pass<'a> {
 
     /// Takes in the end of one push; false if none is under way.
     async fn push_ended(&mut self) -> bool {
-        let Some(joined) = self.pushes.join_next().await else {
+        let Some(joined) = self.patience.over(self.pushes.join_next()).await else {
             return false;
         };
         let (page, tally) = joined.expect("a push neither panics nor is cancelled");
-        if tally.answered {
-            self.last_answer = Instant::now();
+        if tally.created + tally.updated + tally.failed > 0 || tally.again.is_empty() {
+            self.patience.progressed = Instant::now();
         }
         self.counts.created += tally.created;
         self.counts.updated += tally.updated;
@@ -239,7 +299,8 @@ impl<'a> Pass<'a> {
                     return Ok(None);
                 }
                 Err(error) if matches!(error.kind, ErrorKind::Unreachable | ErrorKind::Busy) => {
-                    self.wait(&mut pauses, || chain(&error)).await?;
+                    self.reason = Some(chain(&error));
+                    self.wait(&mut pauses).await?;
                 }
                 Err(error) => return Err(chain(&error)),
             }
@@ -270,6 +331,7 @@ impl<'a> Pass<'a> {
     /// Pushes rows by key with a fresh read.
     fn push_keys(&mut self, page: u64, keys: Vec<Key>) {
         let (door, object) = (Arc::clone(self.door), self.object);
+        let stop = self.patience.stop.clone();
         self.pushes.spawn(async move {
             let claimed = door
                 .desk
@@ -282,6 +344,7 @@ impl<'a> Pass<'a> {
                     lane: Lane::Sweep,
                     claimed,
                     ahead: None,
+                    stop,
                 })
                 .await,
             )
@@ -293,11 +356,7 @@ impl<'a> Pass<'a> {
         let mut pauses = Schedule::new(Duration::from_millis(500), Duration::from_secs(15));
         while !self.again.is_empty() {
             while self.push_ended().await {}
-            let reason = self.reason.clone();
-            self.wait(&mut pauses, || {
-                reason.unwrap_or_else(|| "HubSpot did not answer".to_owned())
-            })
-            .await?;
+            self.wait(&mut pauses).await?;
             let mut keys = std::mem::take(&mut self.again);
             while !keys.is_empty() {
                 let rest = keys.split_off(keys.len().min(self.door.max_records));
@@ -312,20 +371,20 @@ impl<'a> Pass<'a> {
     }
 
     /// Pauses; gives up if nothing could be sent for too long.
-    async fn wait(&mut self, pauses: &mut Schedule, why: impl FnOnce() -> String) -> Result<(), String> {
+    async fn wait(&mut self, pauses: &mut Schedule) -> Result<(), String> {
         self.check()?;
-        if self.last_answer.elapsed() >= self.sweeper.give_up {
-            return Err(format!(
-                "nothing could be sent for {}; the last reason: {}",
-                humantime::format_duration(self.sweeper.give_up),
-                why()
-            ));
+        if self.patience.is_over() {
+            return Err(self.gave_up());
         }
         let pause = pauses.next().min(self.sweeper.give_up);
-        tokio::select! {
-            () = tokio::time::sleep(pause) => Ok(()),
-            () = self.sweeper.stop.cancelled() => Err("the daemon stops".to_owned()),
-        }
+        let rest = async {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.sweeper.stop.cancelled() => {}
+            }
+        };
+        self.patience.over(rest).await;
+        self.check()
     }
 
     /// Compares what we remember of the page's links with what HubSpot holds, so that a missing one is made again.
@@ -342,9 +401,10 @@ impl<'a> Pass<'a> {
             if ids.is_empty() {
                 continue;
             }
-            let held = match self.door.held_links(self.object, at, &ids, Lane::Sweep).await {
-                Ok(Some(held)) => held,
-                Ok(None) => return,
+            let stop = self.patience.stop.clone();
+            let held = self.door.held_links(self.object, at, &ids, Lane::Sweep, stop);
+            let held = match self.patience.over(held).await {
+                Ok(held) => held,
                 Err(failed) => {
                     warn!(object = %self.door.mapping.objects[self.object].name,
                         "links cannot be compared with HubSpot's, what was linked before is believed: {}", chain(&failed));
