@@ -80,7 +80,6 @@ fn bookings() -> Object {
 fn mock_exams() -> Object {
     Object {
         create: false,
-        capture: false,
         properties: vec![property(
             "total_bookings",
             On::Update,
