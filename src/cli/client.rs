@@ -64,6 +64,11 @@ impl Daemon {
             .map_err(|problems| refuse_configuration(&problems))
     }
 
+    /// The daemon behind this socket.
+    pub(super) fn at(path: PathBuf) -> Daemon {
+        Daemon { path }
+    }
+
     /// Asks, and waits as long as `patience` (`None`: for ever) for the whole answer.
     pub(super) async fn ask(
         &self,

@@ -5,6 +5,7 @@
 
 mod client;
 pub mod cluster;
+mod demo;
 mod failure;
 mod failures;
 mod health;
@@ -57,6 +58,8 @@ enum Verb {
     Health,
     /// List refused records with HubSpot's reason, or try them again
     Failures(failures::Arguments),
+    /// Show the whole product on this machine, with nothing configured and nothing left behind
+    Demo(demo::Arguments),
     /// Run a stand-in for HubSpot alone on a loopback port
     Sandbox(sandbox::Arguments),
 }
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
         Verb::Status(arguments) => alone(status::run(&surroundings, arguments)),
         Verb::Health => alone(health::run(&surroundings)),
         Verb::Failures(arguments) => alone(failures::run(&surroundings, arguments)),
+        Verb::Demo(arguments) => threads().and_then(|threads| threads.block_on(demo::run(arguments))),
         Verb::Sandbox(arguments) => alone(sandbox::run(arguments)),
     };
     match ended {
