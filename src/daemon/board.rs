@@ -84,6 +84,8 @@ pub enum Condition {
     Database,
     /// HubSpot refuses the token: the breaker is open.
     Breaker,
+    /// HubSpot does not answer, or with errors of its own only.
+    Hubspot,
     /// The schema vanished or no longer fits.
     Schema,
     /// The daily quota is exhausted.
@@ -102,6 +104,7 @@ impl Condition {
         match self {
             Condition::Database => "database",
             Condition::Breaker => "breaker",
+            Condition::Hubspot => "hubspot",
             Condition::Schema => "schema",
             Condition::Quota => "quota",
             Condition::Deaf => "deaf",

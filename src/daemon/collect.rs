@@ -23,12 +23,14 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 /// The safety poll's period.
 const SAFETY: Duration = Duration::from_secs(1);
-/// How often a halted door is probed.
-const PROBE: Duration = Duration::from_secs(15);
+/// The pauses between two probes of a HubSpot that refuses the token or does not answer.
+const PROBES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+/// How long HubSpot may fail to answer before health says so: below it may be one bad moment.
+const SILENCE: Duration = Duration::from_secs(10);
 /// How often the triggers are counted.
 const INVENTORY: Duration = Duration::from_secs(60);
 /// The interval of looks while nothing can ring lies between these, by `max-delay`.
@@ -75,7 +77,10 @@ pub(super) struct Collect {
     complete: bool,
     /// Changes in the table that memory does not hold, by object.
     beyond: Vec<u64>,
-    probed_at: Instant,
+    /// The probe under way, if one is.
+    probes: JoinSet<()>,
+    probe_at: Instant,
+    probe_pauses: Schedule,
     safety_at: Instant,
     inventory_at: Option<Instant>,
     /// When each object's rows were counted, by the database's clock.
@@ -105,7 +110,9 @@ impl Collect {
             turn: 0,
             complete: false,
             beyond: vec![0; objects],
-            probed_at: Instant::now(),
+            probes: JoinSet::new(),
+            probe_at: Instant::now(),
+            probe_pauses: Schedule::new(PROBES.0, PROBES.1),
             safety_at: Instant::now(),
             inventory_at: None,
             counted_at: vec![i64::MAX; objects],
@@ -124,7 +131,14 @@ impl Collect {
             self.board.tick("collect");
             let mut refused = false;
             match bell.step() {
-                Step::Look => bell = bell.looked(self.look().await),
+                Step::Look => {
+                    let saw_everything = tokio::select! {
+                        biased;
+                        () = stop.cancelled() => return Ended::Stopped,
+                        saw_everything = self.look() => saw_everything,
+                    };
+                    bell = bell.looked(saw_everything);
+                }
                 Step::Arm => match line {
                     Line::Awake(awake) => match awake.try_arm().await {
                         Ok(Arming::Armed(armed)) => {
@@ -343,10 +357,7 @@ impl Collect {
                 self.count_tables().await;
             }
         }
-        if self.door.pace.halted().is_some() && self.probed_at.elapsed() >= PROBE {
-            self.probed_at = Instant::now();
-            self.probe().await;
-        }
+        self.probe();
     }
 
     async fn count_failures(&self) {
@@ -379,15 +390,31 @@ impl Collect {
         self.board.set_condition(Condition::Triggers, words);
     }
 
-    /// Asks HubSpot whether it takes the token again.
-    async fn probe(&self) {
-        match self.door.client.account(self.door.pace.probe()).await {
-            Ok(_) => {
-                warn!("HubSpot takes the token again; pushing goes on");
-                self.door.pace.resume();
-            }
-            Err(failed) => debug!("the door stays halted: {}", chain(&failed)),
+    /// Asks HubSpot whether it takes the token again, or answers again, beside the loop: it may not answer for long.
+    fn probe(&mut self) {
+        let pace = &self.door.pace;
+        if pace.halted().is_none() && pace.silent_for().is_none() {
+            self.probe_pauses.reset();
+            self.probe_at = Instant::now() + self.probe_pauses.next();
+            return;
         }
+        while self.probes.try_join_next().is_some() {}
+        if !self.probes.is_empty() || self.probe_at > Instant::now() {
+            return;
+        }
+        self.probe_at = Instant::now() + self.probe_pauses.next();
+        let door = Arc::clone(&self.door);
+        self.probes.spawn(async move {
+            let halted = door.pace.halted().is_some();
+            match door.client.account(door.pace.probe()).await {
+                Ok(_) if halted => {
+                    warn!("HubSpot takes the token again; pushing goes on");
+                    door.pace.resume();
+                }
+                Ok(_) => info!("HubSpot answers again"),
+                Err(failed) => debug!("HubSpot was probed in vain: {}", chain(&failed)),
+            }
+        });
     }
 
     fn report(&self, bell: &Bell, line: &Control) {
@@ -428,8 +455,26 @@ impl Collect {
             format!("HubSpot's daily quota is spent; pushing goes on in {left}, the changes wait in the database")
         });
         self.board.set_condition(Condition::Quota, quota);
-        let halted = self.door.pace.halted();
-        self.board
-            .set_condition(Condition::Breaker, halted.map(|halt| halt.reason));
+        self.report_hubspot();
     }
+
+    /// Tells the board why HubSpot is not to be had, if it is not.
+    fn report_hubspot(&self) {
+        let pace = &self.door.pace;
+        let halted = pace.halted().map(|halt| halt.reason);
+        self.board.set_condition(Condition::Breaker, halted);
+        let silent = pace.silent_for().filter(|silence| *silence >= SILENCE);
+        let words = silent.map(|silence| {
+            format!(
+                "every request has failed for {}; changes wait in the database: look at the log, and whether HubSpot can \
+                 be reached",
+                whole_seconds(silence)
+            )
+        });
+        self.board.set_condition(Condition::Hubspot, words);
+    }
+}
+
+fn whole_seconds(time: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_secs(time.as_secs()))
 }

@@ -23,6 +23,12 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+/// How long a daemon that stops waits for the answers and receipts of what it has sent: longer than a request may take,
+/// and shorter than systemd is asked to wait.
+const RECEIPTS: Duration = Duration::from_secs(50);
+/// How often a keeper that waits shows that it lives.
+const LIFE_SIGN: Duration = Duration::from_secs(1);
+
 /// How often a standby tries the lock. It never waits in it: a waiter would pin the vacuum horizon.
 const STANDBY: Duration = Duration::from_secs(2);
 
@@ -78,10 +84,15 @@ impl Keeper {
                 }
             }
         }
-        if let Some(mut collect) = collect {
-            while collect.pushes.join_next().await.is_some() {}
-        }
         self.board.rest("collect");
+        if let Some(mut collect) = collect {
+            let ended = async { while collect.pushes.join_next().await.is_some() {} };
+            if tokio::time::timeout(RECEIPTS, ended).await.is_err() {
+                warn!(
+                    "the receipts of rows under way cannot be written; the rows are pushed again at the next start"
+                );
+            }
+        }
         result
     }
 
@@ -95,15 +106,18 @@ impl Keeper {
 
     async fn session(&self, collect: &mut Option<Collect>, pauses: &mut Schedule) -> End {
         let opened = tokio::select! {
-            opened = Control::open(&self.address) => opened,
+            opened = self.alive(Control::open(&self.address)) => opened,
             () = self.stop.cancelled() => return End::Stopped,
         };
         let mut control = match opened {
             Ok(control) => control,
-            Err(error) => return self.opening_failed(error, collect.is_some()),
+            Err(error) => {
+                let hint = "look at user and password of the database URL";
+                return opening_failed(error, hint, collect.is_some());
+            }
         };
         let shapes = tokio::select! {
-            shapes = self.inspect(collect.is_some()) => shapes,
+            shapes = self.alive(self.inspect(collect.is_some())) => shapes,
             () = self.stop.cancelled() => return End::Stopped,
         };
         let shapes = match shapes {
@@ -125,7 +139,7 @@ impl Keeper {
                 lease: &self.lease,
             };
             let prepared = tokio::select! {
-                prepared = prepare::door(&parts, &shapes) => prepared,
+                prepared = self.alive(prepare::door(&parts, &shapes)) => prepared,
                 error = control.lost() => return End::Lost(error),
                 () = self.stop.cancelled() => return End::Stopped,
             };
@@ -154,15 +168,15 @@ impl Keeper {
         }
     }
 
-    /// A database that is away is waited for; one that cannot serve us ends a daemon that has never pushed.
-    fn opening_failed(&self, error: postgres::Error, pushed: bool) -> End {
-        match error.kind {
-            ErrorKind::Schema if !pushed => End::Exit(Exit::new(CONFIGURATION, error)),
-            ErrorKind::Denied if !pushed => {
-                let hint = "look at user and password of the database URL";
-                End::Exit(Exit::new(NOT_PERMITTED, error).hint(hint))
+    /// Waits for something that may take long, and shows meanwhile that the keeper lives.
+    async fn alive<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            self.board.tick("collect");
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(LIFE_SIGN) => {}
             }
-            _ => End::Lost(error),
         }
     }
 
@@ -171,7 +185,10 @@ impl Keeper {
         let session = self.pool.get().await.map_err(End::Lost)?;
         match prepare::database(&session, &self.config.mapping).await {
             Ok(shapes) => Ok(shapes),
-            Err(Unprepared::Database(error)) => Err(End::Lost(error)),
+            Err(Unprepared::Database(error)) => {
+                let hint = "run `hubsyncd setup`, which grants the daemon's role what it needs";
+                Err(opening_failed(error, hint, pushed))
+            }
             Err(Unprepared::Exit(exit)) if !pushed => Err(End::Exit(exit)),
             Err(Unprepared::Exit(exit)) => Err(End::Lost(postgres::Error::new(
                 ErrorKind::Schema,
@@ -249,5 +266,14 @@ fn condition(error: &postgres::Error) -> Condition {
     match error.kind {
         ErrorKind::Schema | ErrorKind::Denied => Condition::Schema,
         _ => Condition::Database,
+    }
+}
+
+/// A database that is away is waited for; one that cannot serve us ends a daemon that has never pushed.
+fn opening_failed(error: postgres::Error, hint: &str, pushed: bool) -> End {
+    match error.kind {
+        ErrorKind::Schema if !pushed => End::Exit(Exit::new(CONFIGURATION, error)),
+        ErrorKind::Denied if !pushed => End::Exit(Exit::new(NOT_PERMITTED, error).hint(hint)),
+        _ => End::Lost(error),
     }
 }

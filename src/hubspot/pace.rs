@@ -52,6 +52,8 @@ struct State {
     daily_remaining: Option<u64>,
     zone: Option<TimeZone>,
     troubles: u32,
+    /// When the first of them was met.
+    trouble_since: Option<Instant>,
     schedule: Schedule,
 }
 
@@ -121,6 +123,7 @@ impl Pace {
                 daily_remaining: None,
                 zone: None,
                 troubles: 0,
+                trouble_since: None,
                 schedule: Schedule::new(Duration::from_millis(250), Duration::from_secs(30)),
             }),
             changed: Notify::new(),
@@ -206,6 +209,14 @@ impl Pace {
         (!left.is_zero()).then_some(Pause { why: state.why, left })
     }
 
+    /// For how long requests have failed one after the other (5xx, time-outs, resets), if enough of them did that it
+    /// is not a single batch's bad luck.
+    pub fn silent_for(&self) -> Option<Duration> {
+        let state = self.lock();
+        let since = state.trouble_since.filter(|_| state.troubles >= TROUBLE_MAX)?;
+        Some(since.elapsed())
+    }
+
     /// What is left of the limits, for `/status` and the metrics.
     pub fn limits(&self) -> Limits {
         let now = self.now();
@@ -261,6 +272,7 @@ impl State {
     }
 
     fn trouble(&mut self, now: Duration, number: u64, asked: Option<Duration>) {
+        self.trouble_since.get_or_insert_with(Instant::now);
         // Of eight that fail together only the first counts as a further attempt.
         if self.lanes.predates_closing(number) {
             return;
@@ -346,9 +358,14 @@ impl Slot {
             Verdict::Answered => {
                 state.lanes.succeeded(number);
                 state.troubles = 0;
+                state.trouble_since = None;
                 state.schedule.reset();
             }
-            Verdict::Slower(why, asked) => state.slower(now, why, asked),
+            Verdict::Slower(why, asked) => {
+                // It answers, if only to be left alone.
+                state.trouble_since = None;
+                state.slower(now, why, asked);
+            }
             Verdict::Trouble(asked) => state.trouble(now, number, asked),
         }
     }

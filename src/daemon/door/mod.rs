@@ -118,6 +118,8 @@ pub struct Tally {
     pub failed: u64,
     /// Rows of a sweep that are to be tried again: their outcome was not learned.
     pub again: Vec<Key>,
+    /// Why nothing of the object will succeed until somebody acts: a right that the token lacks.
+    pub barred: Option<String>,
     /// Why rows are to be tried again, for the log.
     pub reason: Option<String>,
 }
@@ -240,6 +242,11 @@ impl Door {
         self.claim_matches(object, &mut items);
         let mut sending = send::Sending::new(self, way, slot);
         sending.send(&mut items).await;
+        let said = |item: &Item| matches!(item.fate, Fate::Accepted { .. } | Fate::Refused(_));
+        if sending.barred.is_some() || items.iter().any(said) {
+            self.board.set_paused(object, sending.barred.clone());
+        }
+        tally.barred = sending.barred.take().or(tally.barred.take());
         tally.reason = sending.reason.take().or(tally.reason.take());
         self.finish(object, lane, read_at, items, tally).await
     }

@@ -21,6 +21,8 @@ pub(super) struct Sending<'a> {
     slot: Option<Slot>,
     /// Why items are to be tried again.
     pub(super) reason: Option<String>,
+    /// Why nothing of this object will succeed until somebody acts, if HubSpot said so.
+    pub(super) barred: Option<String>,
 }
 
 impl<'a> Sending<'a> {
@@ -31,6 +33,7 @@ impl<'a> Sending<'a> {
             way,
             slot: Some(slot),
             reason: None,
+            barred: None,
         }
     }
 
@@ -296,6 +299,9 @@ impl<'a> Sending<'a> {
     pub(super) fn fate_of(&mut self, count: usize, failed: &Failed) -> Fate {
         match failed.disposition {
             Disposition::Retry { .. } | Disposition::Halt { .. } => {
+                if failed.disposition == (Disposition::Halt { token: false }) {
+                    self.barred = Some(format!("{}; {}", chain(failed), failed.advice));
+                }
                 self.reason = Some(chain(failed));
                 Fate::Again
             }

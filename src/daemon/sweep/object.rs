@@ -52,6 +52,7 @@ pub(super) struct Pass<'a> {
     again: Vec<Key>,
     patience: Patience,
     reason: Option<String>,
+    barred: Option<String>,
     /// What it did so far.
     pub(super) counts: Counts,
     /// Rows read, and how many of them had no HubSpot id.
@@ -108,6 +109,7 @@ impl<'a> Pass<'a> {
                 progressed: Instant::now(),
             },
             reason: None,
+            barred: None,
             counts: Counts::default(),
             rows: (0, 0),
         }
@@ -188,6 +190,9 @@ impl<'a> Pass<'a> {
         if !self.sweeper.leased() {
             return Err("another daemon took over".to_owned());
         }
+        if let Some(reason) = &self.barred {
+            return Err(reason.clone());
+        }
         if self.patience.stop.is_cancelled() {
             return Err(self.gave_up());
         }
@@ -233,6 +238,7 @@ impl<'a> Pass<'a> {
         self.counts.failed += tally.failed;
         self.again.extend(tally.again);
         self.reason = tally.reason.or(self.reason.take());
+        self.barred = tally.barred.or(self.barred.take());
         if let Some(left) = self.pages.get_mut(&page) {
             *left -= 1;
             if *left == 0 {
