@@ -318,3 +318,31 @@ impl Change {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Application, School};
+    use crate::sandbox::{Sandbox, Settings};
+
+    async fn told(seed: u64) -> (String, Vec<String>) {
+        let settings = Settings {
+            seed,
+            ..Settings::default()
+        };
+        let sandbox = Sandbox::tutoring(settings).await.unwrap();
+        let school = School::found(seed, &mut sandbox.world());
+        let sql = school.sql();
+        let mut application = Application::new(school);
+        let changes = (0..200).map(|_| application.next().sql);
+        (sql, changes.collect())
+    }
+
+    #[tokio::test]
+    async fn a_seed_decides_data_and_changes() {
+        let first = told(3).await;
+        assert_eq!(first, told(3).await);
+        let other = told(4).await;
+        assert_ne!(first.0, other.0);
+        assert_ne!(first.1, other.1);
+    }
+}
