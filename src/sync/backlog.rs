@@ -57,8 +57,8 @@ struct Named {
 /// A row that is claimed.
 #[derive(Debug, Clone, Copy, Default)]
 struct InFlight {
-    /// Its first seq, if it is on a first attempt to be created.
-    fresh: Option<i64>,
+    /// When its oldest change was first seen, if it is on a first attempt to be created.
+    fresh: Option<Duration>,
     /// When its oldest change was first seen, if a change named it.
     arrived: Option<Duration>,
 }
@@ -71,8 +71,8 @@ struct Waiting {
     order: BTreeSet<(i64, Key)>,
     /// Claimed keys.
     claimed: HashMap<Key, InFlight>,
-    /// (first seq) of waiting keys that are on a first attempt to be created, with their arrival.
-    fresh: BTreeSet<(i64, Key)>,
+    /// (arrival, key) of waiting keys that are on a first attempt to be created.
+    fresh: BTreeSet<(Duration, Key)>,
     /// Changes that want a sweep of the object.
     sweeps: Vec<i64>,
     /// Seqs held, waiting or claimed.
@@ -176,8 +176,8 @@ impl Backlog {
     pub fn take(&mut self, object: ObjectIndex, max: usize, now: Duration) -> Vec<Claimed> {
         let ready = self.ready(object, max, now);
         let full = ready.len() >= max;
-        let due = |named: &Named| named.arrived + self.max_delay <= now || named.attempts > 0;
-        if !full && !ready.iter().any(|key| due(&self.objects[object].keys[key])) {
+        let due = |key: &Key| self.due(&self.objects[object].keys[key]) <= now;
+        if !full && !ready.iter().any(due) {
             return Vec::new();
         }
         ready
@@ -193,22 +193,24 @@ impl Backlog {
         waiting
             .order
             .iter()
-            .filter(|(first, key)| {
+            .filter(|(_, key)| {
                 let named = &waiting.keys[key];
                 named.not_before <= now
                     && !waiting.claimed.contains_key(key)
-                    && (barrier.is_none_or(|barrier| *first < barrier) || named.arrived + ORDER_WAIT <= now)
+                    && (!named.waits_behind(barrier) || named.arrived + ORDER_WAIT <= now)
             })
             .take(max)
             .map(|(_, key)| key.clone())
             .collect()
     }
 
-    /// The first seq of a new record, on its first attempt, of an object that `object` links to.
-    fn barrier(&self, object: ObjectIndex) -> Option<i64> {
+    /// When the first of the new records arrived, on their first attempt, of the objects that `object` links to.
+    ///
+    /// Arrival, not seq: one look shows all of a transaction, in which the booking may stand before its contact.
+    fn barrier(&self, object: ObjectIndex) -> Option<Duration> {
         let firsts = self.after[object].iter().filter_map(|target| {
             let target = &self.objects[*target];
-            let waiting = target.fresh.first().map(|(seq, _)| *seq);
+            let waiting = target.fresh.first().map(|(arrived, _)| *arrived);
             let claimed = target
                 .claimed
                 .values()
@@ -219,39 +221,42 @@ impl Backlog {
         firsts.min()
     }
 
-    /// When the next row may go out by the passing of time alone; `None` if nothing waits for time.
+    /// When the next row may become ready by the passing of time alone; `now` if [`Backlog::take`] would give one out,
+    /// `None` if nothing waits for time.
     pub fn next_ready(&self, max: usize, now: Duration) -> Option<Duration> {
-        let objects = self.objects.iter().enumerate();
-        objects
-            .filter_map(|(index, object)| self.next_of(index, object, max, now))
-            .min()
+        let nexts = (0..self.objects.len()).filter_map(|object| self.next_ready_of(object, max, now));
+        nexts.min()
     }
 
-    fn next_of(&self, index: ObjectIndex, object: &Waiting, max: usize, now: Duration) -> Option<Duration> {
-        if object.keys.len() >= max && self.ready(index, max, now).len() >= max {
+    fn next_ready_of(&self, object: ObjectIndex, max: usize, now: Duration) -> Option<Duration> {
+        let ready = self.ready(object, max, now);
+        let waiting = &self.objects[object];
+        if ready.len() >= max || ready.iter().any(|key| self.due(&waiting.keys[key]) <= now) {
             return Some(now);
         }
-        let barrier = self.barrier(index);
-        let waiting = object
-            .order
+        let barrier = self.barrier(object);
+        let unclaimed = waiting
+            .keys
             .iter()
-            .filter(|(_, key)| !object.claimed.contains_key(key));
-        let ready = waiting.map(|(first, key)| {
-            let named = &object.keys[key];
-            let ordered = barrier.is_some_and(|barrier| *first >= barrier);
-            let company = if named.attempts == 0 {
-                named.arrived + self.max_delay
+            .filter(|(key, _)| !waiting.claimed.contains_key(*key));
+        let times = unclaimed.map(|(_, named)| {
+            let at = named.not_before.max(self.due(named));
+            if named.waits_behind(barrier) {
+                at.max(named.arrived + ORDER_WAIT)
             } else {
-                Duration::ZERO
-            };
-            let order = if ordered {
-                named.arrived + ORDER_WAIT
-            } else {
-                Duration::ZERO
-            };
-            named.not_before.max(company).max(order)
+                at
+            }
         });
-        ready.min()
+        times.min()
+    }
+
+    /// When a batch goes out for this row's sake though it is not full.
+    fn due(&self, named: &Named) -> Duration {
+        if named.attempts > 0 {
+            Duration::ZERO
+        } else {
+            named.arrived + self.max_delay
+        }
     }
 
     /// Claims the match-on values of rows of `object` whose keys are claimed; answers the keys whose value another
@@ -433,22 +438,21 @@ impl Waiting {
         let first = named.first();
         self.order.insert((first, key.clone()));
         if named.full && named.attempts == 0 {
-            self.fresh.insert((first, key.clone()));
+            self.fresh.insert((named.arrived, key.clone()));
         }
         self.keys.insert(key, named);
     }
 
     fn unorder(&mut self, key: &Key, named: &Named) {
-        let entry = (named.first(), key.clone());
-        self.order.remove(&entry);
-        self.fresh.remove(&entry);
+        self.order.remove(&(named.first(), key.clone()));
+        self.fresh.remove(&(named.arrived, key.clone()));
     }
 
     /// Moves a waiting key to the claimed ones.
     fn claim(&mut self, key: Key) -> Claimed {
         let named = self.keys.remove(&key).expect("a ready key waits");
         self.unorder(&key, &named);
-        let fresh = (named.full && named.attempts == 0).then(|| named.first());
+        let fresh = (named.full && named.attempts == 0).then_some(named.arrived);
         self.claimed.insert(
             key.clone(),
             InFlight {
@@ -468,6 +472,11 @@ impl Waiting {
 }
 
 impl Named {
+    /// Whether it waits for new records, the first of which arrived at `barrier`.
+    fn waits_behind(&self, barrier: Option<Duration>) -> bool {
+        barrier.is_some_and(|barrier| barrier <= self.arrived)
+    }
+
     fn first(&self) -> i64 {
         self.seqs.iter().copied().min().expect("a named row has a change")
     }

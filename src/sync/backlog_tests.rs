@@ -82,15 +82,19 @@ fn a_look_that_began_before_the_receipt_does_not_bring_its_changes_back() {
 }
 
 #[test]
-fn a_booking_waits_for_the_new_contact_named_before_it_and_for_no_other() {
+fn a_booking_waits_for_the_new_contacts_seen_with_it_or_before_it_and_for_no_other() {
     let mut backlog = backlog();
-    let changes = vec![
+    let early = vec![
         change(0, 1, "known contact", Op::Update),
         change(1, 2, "early booking", Op::Insert),
-        change(0, 3, "new contact", Op::Insert),
-        change(1, 4, "late booking", Op::Insert),
     ];
-    admit(&mut backlog, changes, Duration::ZERO);
+    admit(&mut backlog, early, Duration::ZERO);
+    // In one transaction, the booking first.
+    let late = vec![
+        change(1, 3, "late booking", Op::Insert),
+        change(0, 4, "new contact", Op::Insert),
+    ];
+    admit(&mut backlog, late, MS);
     assert_eq!(keys(&backlog.take(1, 100, 250 * MS)), ["early booking"]);
     let contacts = backlog.take(0, 100, 250 * MS);
     assert!(
@@ -111,6 +115,29 @@ fn a_booking_waits_for_the_new_contact_named_before_it_and_for_no_other() {
         keys(&backlog.take(1, 100, 300 * MS)),
         ["late booking"],
         "a second attempt is not waited for"
+    );
+}
+
+#[test]
+fn the_time_of_the_next_look_is_never_now_unless_something_may_go() {
+    let mut backlog = backlog();
+    let changes = (1..=3).map(|seq| change(0, seq, &seq.to_string(), Op::Update));
+    admit(&mut backlog, changes.collect(), Duration::ZERO);
+    let held = backlog.take(0, 2, MS);
+    assert_eq!(held.len(), 2, "a full batch");
+    let later = |claimed: Claimed| (claimed, 9_000 * MS);
+    for (claimed, not_before) in held.into_iter().map(later) {
+        let again = Release::Again {
+            not_before,
+            counts: false,
+        };
+        backlog.release(0, claimed, again);
+    }
+    assert!(backlog.take(0, 2, 2 * MS).is_empty());
+    assert_eq!(
+        backlog.next_ready(2, 2 * MS),
+        Some(250 * MS),
+        "three wait, but one alone may go, and that is not due"
     );
 }
 
