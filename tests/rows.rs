@@ -268,8 +268,8 @@ async fn the_link_memory_is_read() {
         .await;
     assert_eq!(
         linked().await[0].as_deref(),
-        Some("40"),
-        "the one to be removed, not the target"
+        Some("41"),
+        "the target, which need not be made again"
     );
 }
 

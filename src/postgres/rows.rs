@@ -269,8 +269,7 @@ impl Reader {
         })
     }
 
-    /// What the link memory holds for each link. Where it holds several, one that is not the target: it is the one
-    /// to be removed.
+    /// What the link memory holds for each link: the target if it is there, else an older one.
     fn linked(
         &self,
         row: &Row,
@@ -284,8 +283,8 @@ impl Reader {
                 .zip(&ids)
                 .filter(|(link, _)| *link == name)
                 .map(|(_, id)| *id);
-            let other = made.clone().find(|id| Some(*id) != target.as_deref());
-            other.or_else(|| made.clone().next()).map(str::to_owned)
+            let there = made.clone().find(|id| Some(*id) == target.as_deref());
+            there.or_else(|| made.clone().next()).map(str::to_owned)
         };
         Ok(self.link_names.iter().zip(targets).map(of_link).collect())
     }
