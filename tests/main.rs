@@ -9,6 +9,7 @@
 
 mod support;
 
+mod adoption;
 mod arrows;
 mod audit;
 mod capture;
@@ -29,6 +30,7 @@ mod live;
 mod locks;
 mod node;
 mod pace;
+mod payload;
 mod quoting;
 mod receipt;
 mod recovery;
