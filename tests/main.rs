@@ -25,6 +25,7 @@ mod engine;
 mod exchange;
 mod failures;
 mod hostile;
+mod incomplete;
 mod links;
 mod live;
 mod locks;

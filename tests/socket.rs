@@ -25,7 +25,7 @@ async fn the_documented_trigger_answers_to_the_letter() {
             .ask_tcp(&format!("{method} /api/admin/cron/batch-sync-hubspot\n{bearer}"))
             .await;
         assert_eq!((code, body.as_str()), (200, documented));
-        assert_eq!(served.asked(), ["sweep trigger", "wait 17"]);
+        assert_eq!(served.asked(), ["sweep manual", "wait 17"]);
     }
     let (code, _) = served
         .ask_tcp(&format!("HEAD /api/admin/cron/batch-sync-hubspot\n{bearer}"))

@@ -109,7 +109,7 @@ pub struct Sweep {
 pub enum Touch {
     /// Every row that HubSpot confirmed.
     All,
-    /// Only rows whose HubSpot id or links changed.
+    /// Only rows that were not in step: their id or a link is new, they had failed, or an audit entry named them.
     Changed,
 }
 

@@ -204,6 +204,11 @@ impl Board {
         &self.objects
     }
 
+    /// Whether this daemon pushes.
+    pub fn lease(&self) -> Lease {
+        self.lock().lease.clone()
+    }
+
     /// Everything known now.
     pub fn state(&self) -> State {
         self.lock().clone()
@@ -322,13 +327,18 @@ impl Board {
         }
     }
 
-    /// A sweep ended.
+    /// A sweep ended. One of some objects only, because of changes that could not be named, says nothing of the others:
+    /// it is not the last sweep.
     pub fn sweep_ended(&self, run: Run) {
         let took = run.finished_at.unwrap_or(run.started_at) - run.started_at;
         let took = Duration::from_micros(took.try_into().unwrap_or_default());
         self.meters
             .sweep(run.outcome.as_deref().unwrap_or("incomplete"), took);
         let mut state = self.lock();
+        if run.reason == "trigger" {
+            state.sweep = None;
+            return;
+        }
         if run.is_complete() {
             state.last_complete_at = state.last_complete_at.max(run.finished_at);
         }

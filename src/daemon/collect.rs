@@ -17,6 +17,7 @@ use crate::retry::Schedule;
 use crate::sync::arming::{Bell, Step};
 use crate::sync::change::{Change, ObjectIndex, Op};
 use crate::sync::report::chain;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -283,6 +284,7 @@ impl Collect {
                     lane: Lane::Change,
                     claimed,
                     ahead: None,
+                    gained: HashSet::new(),
                     stop,
                 })
                 .await

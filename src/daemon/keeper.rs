@@ -160,6 +160,8 @@ impl Keeper {
         let Some(collect) = collect else {
             return End::Stopped;
         };
+        // Another daemon may have held the lease since.
+        collect.door.desk.backlog().outdate_pages();
         self.lease.store(true, Ordering::Release);
         pauses.reset();
         match collect.run(control, &self.stop).await {

@@ -181,6 +181,7 @@ impl Shared {
             give_up: self.config.sweep.give_up,
             in_flight: self.config.hubspot.in_flight,
             progress: Mutex::default(),
+            late: Mutex::default(),
         };
         tasks.spawn(async move {
             sweeper.run().await;

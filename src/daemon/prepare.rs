@@ -243,6 +243,7 @@ pub(super) async fn door(parts: &Parts<'_>, shapes: &[Shape]) -> Result<Door, Ex
         caught_up: AtomicBool::new(false),
         failures_changed: AtomicBool::new(true),
         max_records: parts.config.batch.max_records,
+        touch: parts.config.sweep.touch,
         max_bytes: parts.config.batch.max_bytes,
         shapes: shapes.to_vec(),
     })

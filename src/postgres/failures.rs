@@ -7,6 +7,7 @@ use super::changes::XID_FIRST;
 use super::pipeline::{self, Step};
 use super::{Error, Session};
 use crate::mapping::Mapping;
+use crate::sync::change::Key;
 use std::fmt;
 use std::str::FromStr;
 use tokio_postgres::Row;
@@ -182,6 +183,35 @@ pub async fn retry(session: &Session, object: Option<&str>, key: Option<&str>) -
         .execute_typed(&sql, &[(&object, Type::TEXT), (&key, Type::TEXT)])
         .await;
     named.map_err(|error| Error::from_client("naming the failed rows", error))
+}
+
+/// The keys, in order and after `after`, of at most `limit` rows that were last refused before `moment` (microseconds
+/// since the Unix epoch).
+///
+/// # Errors
+/// [`Error`] as the database has it.
+pub async fn before(
+    session: &Session,
+    object: &str,
+    moment: i64,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<Key>, Error> {
+    let sql = "SELECT key FROM hubsyncd.failure WHERE object = $1 AND key > $2 \
+               AND last_failed_at < 'epoch'::timestamptz + $3 * interval '1 microsecond' ORDER BY key LIMIT $4";
+    let step = Step::new(sql)
+        .with(object, Type::TEXT)
+        .with(after, Type::TEXT)
+        .with(moment, Type::INT8)
+        .with(i64::try_from(limit).unwrap_or(i64::MAX), Type::INT8);
+    let answers = pipeline::send(session, &[step]).await;
+    let answers =
+        answers.map_err(|error| Error::from_client(format!("listing failures of {object}"), error))?;
+    Ok(answers
+        .iter()
+        .flatten()
+        .map(|row| Key::from(row.get::<_, &str>(0)))
+        .collect())
 }
 
 /// Erases the failures of these rows. Answers how many there were.

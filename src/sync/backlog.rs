@@ -97,6 +97,8 @@ pub struct Backlog {
     looks: u64,
     tick: u64,
     pages: BTreeSet<u64>,
+    /// Pages read before this tick are outdated.
+    outdated: u64,
 }
 
 impl Backlog {
@@ -112,6 +114,7 @@ impl Backlog {
             looks: 0,
             tick: 0,
             pages: BTreeSet::new(),
+            outdated: 0,
         }
     }
 
@@ -312,6 +315,17 @@ impl Backlog {
         self.tick += 1;
         self.pages.insert(self.tick);
         self.tick
+    }
+
+    /// Notes that somebody else may have pushed: what pages read ahead until now hold is not to be sent.
+    pub fn outdate_pages(&mut self) {
+        self.tick += 1;
+        self.outdated = self.tick;
+    }
+
+    /// Whether a page's rows are to be read again before they are sent.
+    pub fn is_outdated(&self, page: u64) -> bool {
+        page < self.outdated
     }
 
     /// Claims rows of a page read ahead. A key that is claimed, that has a change waiting, or that was released

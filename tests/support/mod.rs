@@ -7,6 +7,7 @@ pub mod postgres;
 pub mod reading;
 pub mod receipts;
 pub mod served;
+pub mod sweeping;
 pub mod tables;
 
 use std::time::{Duration, Instant};

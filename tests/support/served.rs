@@ -45,7 +45,7 @@ impl Desk {
             run: Run {
                 id: "17".to_owned(),
                 kind: "sweep".to_owned(),
-                reason: "trigger".to_owned(),
+                reason: "manual".to_owned(),
                 started_at: NOW,
                 finished_at: Some(NOW + 1_234_567),
                 outcome: Some(outcome.to_owned()),

@@ -16,6 +16,7 @@ mod send;
 
 use super::board::Board;
 use super::desk::Desk;
+use crate::config::Touch;
 use crate::hubspot::{Client, Failed, Lane, Pace, Slot};
 use crate::mapping::Mapping;
 use crate::postgres::audit::AuditLog;
@@ -31,7 +32,7 @@ use crate::sync::plan::Rules;
 use crate::sync::record::Read;
 use crate::sync::report::chain;
 use item::{Fate, Item};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -88,6 +89,8 @@ pub struct Door {
     pub max_records: usize,
     /// The most bytes of properties a request.
     pub max_bytes: usize,
+    /// Whether a sweep writes the sync time of rows that were in step.
+    pub touch: Touch,
     /// What the mapped tables look like.
     pub shapes: Vec<Shape>,
 }
@@ -103,6 +106,8 @@ pub struct Batch {
     /// For a sweep's first attempt: the rows as read ahead, and the tick of that read; `claimed` is empty then and the
     /// rows are claimed when the slot comes.
     pub ahead: Option<(u64, Read)>,
+    /// Rows that got their HubSpot id in an earlier attempt of the same sweep: they count as created.
+    pub gained: HashSet<Key>,
     /// Ends the waiting for request slots: what is not sent by then is given back. What was sent is recorded.
     pub stop: CancellationToken,
 }
@@ -118,6 +123,8 @@ pub struct Tally {
     pub failed: u64,
     /// Rows of a sweep that are to be tried again: their outcome was not learned.
     pub again: Vec<Key>,
+    /// Rows that got their HubSpot id and are to be tried again nevertheless, for their links.
+    pub gained: HashSet<Key>,
     /// Why nothing of the object will succeed until somebody acts: a right that the token lacks.
     pub barred: Option<String>,
     /// Why rows are to be tried again, for the log.
@@ -144,9 +151,13 @@ impl Door {
             lane,
             claimed,
             ahead,
+            gained,
             stop,
         } = batch;
-        let mut tally = Tally::default();
+        let mut tally = Tally {
+            gained,
+            ..Tally::default()
+        };
         let way = Way { object, lane, stop };
         let mut parts: Parts = Vec::new();
         match ahead {
@@ -156,8 +167,12 @@ impl Door {
                 match self.slot(&way, keys.len()).await {
                     Ok(slot) => {
                         let now = self.desk.now();
-                        let claimed = self.desk.backlog().claim_swept(object, &keys, page, now);
-                        parts.extend(self.attempt(&way, slot, claimed, Some(read), &mut tally).await);
+                        let (claimed, read) = {
+                            let mut backlog = self.desk.backlog();
+                            let read = (!backlog.is_outdated(page)).then_some(read);
+                            (backlog.claim_swept(object, &keys, page, now), read)
+                        };
+                        parts.extend(self.attempt(&way, slot, claimed, read, &mut tally).await);
                     }
                     Err(unsent) => {
                         tally.reason = Some(chain(&unsent));

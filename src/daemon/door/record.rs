@@ -2,6 +2,7 @@
 
 use super::item::{Fate, Item, Links};
 use super::{Door, Parts, Tally, again, halves, held};
+use crate::config::Touch;
 use crate::daemon::board::Counted;
 use crate::hubspot::Lane;
 use crate::postgres::receipt::{Entry, Receipt, Written};
@@ -45,7 +46,11 @@ impl Door {
         let mut entries = Vec::new();
         let mut rows: Vec<(Item, After, Option<usize>)> = Vec::with_capacity(items.len());
         for item in items {
-            let (entry, after) = entry_of(&item, &links);
+            let (mut entry, after) = entry_of(&item, &links);
+            let sparing = self.touch == Touch::Changed && matches!(lane, Lane::Sweep);
+            if let Some(entry) = entry.as_mut().filter(|entry| sparing && entry.synced) {
+                entry.synced = was_out_of_step(&item, entry);
+            }
             let at = entry.map(|entry| {
                 entries.push(entry);
                 entries.len() - 1
@@ -105,7 +110,14 @@ impl Door {
         written: Option<&Written>,
         tally: &mut Tally,
     ) {
+        let got_id = match &item.fate {
+            Fate::Accepted { .. } => item.record().hubspot_id.is_none() || tally.gained.contains(item.key()),
+            _ => false,
+        };
         if !matches!(after, After::Done) {
+            if got_id && matches!(written, Some(Written::Done)) {
+                tally.gained.insert(item.key().clone());
+            }
             return;
         }
         let refused = match (&item.fate, written) {
@@ -126,7 +138,7 @@ impl Door {
                 tally.failed += 1;
                 Counted::Failed
             }
-            (Fate::Accepted { .. }, None) if item.record().hubspot_id.is_none() => {
+            (Fate::Accepted { .. }, None) if got_id => {
                 tally.created += 1;
                 Counted::Created
             }
@@ -240,6 +252,16 @@ impl Door {
             }
         }
     }
+}
+
+/// Whether a swept row that HubSpot now holds was not in step before, as far as we know: it got its id, had failed,
+/// was linked, or was named by an audit entry.
+fn was_out_of_step(item: &Item, entry: &Entry) -> bool {
+    let record = item.record();
+    record.hubspot_id != entry.hubspot_id
+        || record.failed
+        || !entry.made_links.is_empty()
+        || !entry.audit.is_empty()
 }
 
 /// The receipt's entry for an item, if anything is to be written for it, and what is done with it then.

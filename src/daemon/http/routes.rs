@@ -177,7 +177,7 @@ async fn trigger(State(desk): Shared, method: Method) -> Result<Response, Failur
     }
     let _place = Waiting::enter(&desk)?;
     let names = desk.context.board.objects();
-    let ran = match desk.context.operations.request_sweep("trigger") {
+    let ran = match desk.context.operations.request_sweep("manual") {
         Ok(ticket) => {
             if ticket.state == TicketState::Queued {
                 tracing::info!(run.id = %ticket.id, "the trigger waits for the sweep after the one that runs");

@@ -7,10 +7,11 @@
 mod object;
 pub mod request;
 
-use super::board::{Board, Condition};
+use super::board::{Board, Condition, Lease};
 use super::door::Door;
 use crate::postgres::connect::Pool;
-use crate::postgres::{self, Session, changes, failures, runs};
+use crate::postgres::{self, ErrorKind, Session, changes, failures, runs};
+use crate::retry::Schedule as Backoff;
 use crate::sync::change::ObjectIndex;
 use crate::sync::report::chain;
 use crate::sync::report::{Counts, Run, Summary};
@@ -31,10 +32,6 @@ const UNNAMED_PAUSE: Duration = Duration::from_secs(300);
 
 /// Audit entries looked at in one statement at a sweep's end.
 const AUDIT_PAGE: usize = 1_000;
-/// How often a page of them may fail (a lock, a connection) before the run is incomplete.
-const AUDIT_FAILURES: u32 = 5;
-/// The first pause after such a failure.
-const AUDIT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs the sweeps.
 pub struct Sweeper {
@@ -60,6 +57,8 @@ pub struct Sweeper {
     pub in_flight: usize,
     /// The counts of the run that goes on, by object.
     pub progress: Mutex<Vec<Counts>>,
+    /// A run whose end could not be written to the database at the time.
+    pub late: Mutex<Option<Run>>,
 }
 
 impl Sweeper {
@@ -70,6 +69,7 @@ impl Sweeper {
         let mut clock = tokio::time::interval(CLOCK);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut started = false;
+        let mut due = false;
         let mut unnamed = vec![None; self.board.objects().len()];
         while !self.stop.is_cancelled() {
             self.board.tick("sweep");
@@ -80,16 +80,19 @@ impl Sweeper {
                 () = self.requests.asked() => {}
                 _ = clock.tick() => {}
             }
-            let due = schedule.due(now());
-            let Some(door) = self.ready() else { continue };
-            if !started {
-                started = true;
-                if self.on_start && self.start_is_due().await {
-                    self.requests.ask(Reason::Start);
-                }
+            // What falls due while the database is away is made up for; while standing by another daemon sweeps.
+            due = schedule.due(now()) || due;
+            self.keep_late().await;
+            let Some(door) = self.ready() else {
+                due = due && !matches!(self.board.lease(), Lease::Standby(_));
+                continue;
+            };
+            if !std::mem::replace(&mut started, true) && self.on_start && self.start_is_due().await {
+                self.requests.ask(Reason::Start);
             } else if due {
                 self.requests.ask(Reason::Clock);
             }
+            due = false;
             self.ask_for_unnamed(&door, &mut unnamed);
             if let Some(asked) = self.requests.take() {
                 self.sweep(&door, asked).await;
@@ -257,15 +260,32 @@ impl Sweeper {
         forgotten.is_ok()
     }
 
-    /// Writes the run down. A database that is gone right now costs the row, not the sweep.
+    /// Writes the run down. If the database is gone right now, the end of it is written later.
     async fn keep(&self, run: &Run) {
-        let kept = async {
-            let session = self.pool.get().await?;
-            runs::keep(&session, run).await
-        };
-        if let Err(error) = kept.await {
-            warn!(run = %run.id, "the run cannot be written to hubsyncd.run: {}", chain(&error));
+        if let Err(error) = self.try_keep(run).await {
+            warn!(run = %run.id, "the run cannot be written to hubsyncd.run now: {}", chain(&error));
+            if run.finished_at.is_some() {
+                *self.late.lock().unwrap_or_else(PoisonError::into_inner) = Some(run.clone());
+            }
         }
+    }
+
+    /// Writes down the end of a run that could not be written at the time.
+    async fn keep_late(&self) {
+        if !self.leased() {
+            return;
+        }
+        let late = self.late.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(run) = late
+            && self.try_keep(&run).await.is_ok()
+        {
+            *self.late.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
+    async fn try_keep(&self, run: &Run) -> Result<(), postgres::Error> {
+        let session = self.pool.get().await?;
+        runs::keep(&session, run).await
     }
 
     /// Deletes runs older than 90 days; the next sweep's end does it otherwise.
@@ -283,15 +303,34 @@ impl Sweeper {
     /// The newest audit entry at the sweep's begin; later ones are the next sweep's.
     async fn newest_entry(&self, door: &Door, errors: &mut Vec<String>) -> Option<i64> {
         let audit = door.audit.as_ref()?;
-        let newest = async {
+        let newest = self.insist(|| async {
             let session = self.pool.get().await?;
             audit.newest(&session).await
-        };
-        match newest.await {
-            Ok(newest) => newest,
-            Err(error) => {
-                errors.push(format!("audit log: {}", chain(&error)));
-                None
+        });
+        newest.await.unwrap_or_else(|error| {
+            errors.push(format!("audit log: {}", chain(&error)));
+            None
+        })
+    }
+
+    /// Does something in the database, again and again while the database is away or busy, until `give_up`.
+    async fn insist<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, postgres::Error>
+    where
+        F: Future<Output = Result<T, postgres::Error>>,
+    {
+        let mut pauses = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let until = Instant::now() + self.give_up;
+        loop {
+            self.board.tick("sweep");
+            match attempt().await {
+                Err(error)
+                    if matches!(error.kind, ErrorKind::Unreachable | ErrorKind::Busy)
+                        && Instant::now() < until
+                        && !self.stop.is_cancelled() =>
+                {
+                    tokio::time::sleep(pauses.next()).await;
+                }
+                done => return done,
             }
         }
     }
@@ -300,23 +339,17 @@ impl Sweeper {
     async fn mark_audit(&self, door: &Door, newest: i64, errors: &mut Vec<String>) {
         let Some(audit) = &door.audit else { return };
         let mut after = Some(0);
-        let mut failed = 0;
         while let Some(at) = after {
-            self.board.tick("sweep");
-            let walked = async {
+            let walked = self.insist(|| async {
                 let mut session = self.pool.get().await?;
                 let session: &mut Session = &mut session;
                 audit.walk(session, at, newest, AUDIT_PAGE).await
-            };
+            });
             match walked.await {
                 Ok(walked) => after = walked.next,
-                Err(error) if failed == AUDIT_FAILURES => {
+                Err(error) => {
                     errors.push(format!("audit log: {}", chain(&error)));
                     return;
-                }
-                Err(_) => {
-                    failed += 1;
-                    tokio::time::sleep(AUDIT_PAUSE * failed).await;
                 }
             }
         }

@@ -5,11 +5,11 @@
 //! a missing one is made with them. Memory holds a few pages, whatever the table's size.
 
 use super::Sweeper;
-use crate::daemon::board::Board;
+use crate::daemon::board::{Board, Lease};
 use crate::daemon::door::{Batch, Door, Tally};
 use crate::hubspot::Lane;
 use crate::mapping::Mapping;
-use crate::postgres::{self, ErrorKind, Problem, inventory};
+use crate::postgres::{self, ErrorKind, Problem, failures, inventory};
 use crate::retry::Schedule;
 use crate::sync::change::{Key, ObjectIndex};
 use crate::sync::record::{Read, Record};
@@ -50,8 +50,12 @@ pub(super) struct Pass<'a> {
     /// Batches of pages read and not yet handed to the door.
     ready: VecDeque<(u64, Read)>,
     again: Vec<Key>,
+    /// Rows that got their HubSpot id here and are tried again for their links.
+    gained: HashSet<Key>,
     patience: Patience,
     reason: Option<String>,
+    /// The database's clock at the first read: what was refused before and not since was not met by this pass.
+    began_at: Option<i64>,
     barred: Option<String>,
     /// What it did so far.
     pub(super) counts: Counts,
@@ -102,6 +106,8 @@ impl<'a> Pass<'a> {
             pages: HashMap::new(),
             ready: VecDeque::new(),
             again: Vec::new(),
+            gained: HashSet::new(),
+            began_at: None,
             patience: Patience {
                 board: Arc::clone(&sweeper.board),
                 stop: sweeper.stop.child_token(),
@@ -177,7 +183,7 @@ impl<'a> Pass<'a> {
                 self.push(page, read);
             }
             if !self.push_ended().await && self.ready.is_empty() && !more && self.again.is_empty() {
-                return Ok(());
+                return self.rest().await;
             }
         }
     }
@@ -187,7 +193,8 @@ impl<'a> Pass<'a> {
         if self.sweeper.stop.is_cancelled() {
             return Err("the daemon stops".to_owned());
         }
-        if !self.sweeper.leased() {
+        // A lease lost with its connection is waited for: until then the door gives everything back.
+        if matches!(self.sweeper.board.lease(), Lease::Standby(_)) {
             return Err("another daemon took over".to_owned());
         }
         if let Some(reason) = &self.barred {
@@ -201,7 +208,7 @@ impl<'a> Pass<'a> {
 
     fn gave_up(&self) -> String {
         let halted = || self.door.pace.halted().map(|halt| halt.reason);
-        let reason = self.reason.clone().or_else(halted);
+        let reason = halted().or_else(|| self.reason.clone());
         format!(
             "nothing could be sent for {}; the last reason: {}",
             humantime::format_duration(self.sweeper.give_up),
@@ -218,6 +225,7 @@ impl<'a> Pass<'a> {
                 lane: Lane::Sweep,
                 claimed: Vec::new(),
                 ahead: Some((page, read)),
+                gained: HashSet::new(),
                 stop,
             };
             (page, door.push(batch).await)
@@ -237,7 +245,10 @@ impl<'a> Pass<'a> {
         self.counts.updated += tally.updated;
         self.counts.failed += tally.failed;
         self.again.extend(tally.again);
-        self.reason = tally.reason.or(self.reason.take());
+        self.gained.extend(tally.gained);
+        if !self.patience.stop.is_cancelled() {
+            self.reason = tally.reason.or(self.reason.take());
+        }
         self.barred = tally.barred.or(self.barred.take());
         if let Some(left) = self.pages.get_mut(&page) {
             *left -= 1;
@@ -261,6 +272,7 @@ impl<'a> Pass<'a> {
             }
         };
         let Some(mut read) = read else { return Ok(true) };
+        self.began_at.get_or_insert(read.read_at);
         let Some(last) = read.records.last() else {
             self.door.desk.backlog().page_ends(page);
             return Ok(false);
@@ -330,13 +342,49 @@ impl<'a> Pass<'a> {
         };
         *after = Some(key.clone());
         self.push_keys(page, vec![key]);
-        self.pages.insert(page, 1);
         Ok(())
     }
 
-    /// Pushes rows by key with a fresh read.
+    /// Pushes, once every row was reached, the rows that are listed as failures and were not among them: the failure of
+    /// a row that is gone ends so.
+    async fn rest(&mut self) -> Result<(), String> {
+        let Some(began_at) = self.began_at else {
+            return Ok(());
+        };
+        let door = Arc::clone(self.door);
+        let name = &door.mapping.objects[self.object].name;
+        let mut after: Key = Key::from("");
+        let mut pauses = Schedule::new(Duration::from_millis(100), Duration::from_secs(10));
+        loop {
+            let listed = async {
+                let session = door.pool.get().await?;
+                failures::before(&session, name, began_at, &after, door.max_records).await
+            };
+            let listed: Result<Vec<Key>, postgres::Error> = listed.await;
+            let keys = match listed {
+                Ok(keys) => keys,
+                Err(error) if matches!(error.kind, ErrorKind::Unreachable | ErrorKind::Busy) => {
+                    self.reason = Some(chain(&error));
+                    self.wait(&mut pauses).await?;
+                    continue;
+                }
+                Err(error) => return Err(chain(&error)),
+            };
+            let Some(last) = keys.last() else { return Ok(()) };
+            after.clone_from(last);
+            let page = door.desk.backlog().page_begins();
+            self.push_keys(page, keys);
+            while self.push_ended().await {}
+            self.retry().await?;
+        }
+    }
+
+    /// Pushes rows by key with a fresh read; the page is theirs alone.
     fn push_keys(&mut self, page: u64, keys: Vec<Key>) {
         let (door, object) = (Arc::clone(self.door), self.object);
+        let known = keys.iter().filter(|key| self.gained.contains(*key));
+        let gained: HashSet<Key> = known.cloned().collect();
+        self.pages.insert(page, 1);
         let stop = self.patience.stop.clone();
         self.pushes.spawn(async move {
             let claimed = door
@@ -350,6 +398,7 @@ impl<'a> Pass<'a> {
                     lane: Lane::Sweep,
                     claimed,
                     ahead: None,
+                    gained,
                     stop,
                 })
                 .await,
@@ -367,7 +416,6 @@ impl<'a> Pass<'a> {
             while !keys.is_empty() {
                 let rest = keys.split_off(keys.len().min(self.door.max_records));
                 let page = self.door.desk.backlog().page_begins();
-                self.pages.insert(page, 1);
                 self.push_keys(page, keys);
                 keys = rest;
             }

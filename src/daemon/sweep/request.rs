@@ -101,6 +101,12 @@ impl Requests {
                 objects,
             },
             Some(asked) => Asked {
+                // A sweep of some objects that somebody widens to all is theirs.
+                reason: if asked.objects.is_some() && objects.is_none() {
+                    reason
+                } else {
+                    asked.reason
+                },
                 objects: widen(asked.objects, objects),
                 ..asked
             },
