@@ -157,7 +157,7 @@ async fn a_demo_of_a_few_seconds_shows_everything_and_ends_with_both_ends_agreei
         "psql 'postgres://",
         "curl --unix-socket",
         "first sweep is complete",
-        "commit to HubSpot p50",
+        " ms, p95 ",
         "INVALID_EMAIL",
         "has the same email and belongs to row",
         "the sweep is complete",

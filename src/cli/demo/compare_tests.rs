@@ -29,7 +29,9 @@ fn row(key: &str, id: &str, properties: &[(&str, Option<&str>)], links: &[(&str,
 
 impl Ends {
     async fn alike() -> Ends {
-        let sandbox = Sandbox::tutoring(Settings::default()).await.unwrap();
+        let sandbox = Sandbox::tutoring(Settings::default())
+            .await
+            .expect("a loopback port is free");
         let mut world = sandbox.world();
         let contact = world.create(CONTACTS, [("email", "a@example.com"), ("sj_credits", "3")]);
         let exam = world.create(EXAMS, [("total_bookings", "1")]);

@@ -111,8 +111,9 @@ impl Drop for Leashed {
     }
 }
 
+/// Short, because it stands beside Postgres' own socket, whose path may take all that a socket's path may have.
 fn socket(directory: &Path) -> PathBuf {
-    directory.join("hubsyncd.sock")
+    directory.join("hub.sock")
 }
 
 fn log(directory: &Path) -> PathBuf {

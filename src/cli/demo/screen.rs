@@ -59,6 +59,14 @@ impl Screen {
         }
     }
 
+    /// Lets the line that would be written over stay.
+    pub(super) fn keep(&mut self) {
+        if self.passing {
+            self.passing = false;
+            self.write("\n");
+        }
+    }
+
     fn time(&self) -> String {
         format!("{:>4} s", self.begin.elapsed().as_secs())
     }

@@ -92,8 +92,10 @@ impl Story {
         let mut second = interval_at(begin + SECOND, SECOND);
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut next = begin;
-        self.screen
-            .event("the application's users are at work", Colour::Faint);
+        self.screen.event(
+            "the application's users are at work (p50, p95: from their commit to HubSpot)",
+            Colour::Faint,
+        );
         while !self.screen.is_gone() {
             tokio::select! {
                 () = &mut over => return Ok(()),
@@ -183,12 +185,12 @@ impl Story {
             (batches, world.count(Endpoint::Any))
         };
         let latency = match self.latency.percentiles() {
-            Some((median, most)) => format!("commit to HubSpot p50 {median} ms, p95 {most} ms"),
-            None => "nothing has arrived yet".to_owned(),
+            Some((median, most)) => format!("p50 {median} ms, p95 {most} ms"),
+            None => "nothing arrived yet".to_owned(),
         };
         let pending = status["pending"].as_u64().unwrap_or_default();
         let line = format!(
-            "{:>4} changes, {pending:>2} pending, {batches:>4} batches, {requests:>4} requests; {latency}; {} refused",
+            "{:>4} changes, {pending:>2} pending, {batches:>4} batches, {requests:>4} requests, {latency}, {} refused",
             self.changes,
             self.refused.len()
         );
@@ -243,6 +245,7 @@ impl Story {
         );
         let quiet = self.quiet().await?;
         self.report().await?;
+        self.screen.keep();
         if !quiet {
             let line = format!("still not everything has arrived after {} s", QUIET_MAX.as_secs());
             self.screen.event(&line, Colour::Bad);
