@@ -10,6 +10,7 @@
 mod support;
 
 mod adoption;
+mod arming;
 mod arrows;
 mod audit;
 mod auditing;

@@ -41,6 +41,34 @@ pub enum Counted {
     Unknown,
 }
 
+/// What makes the daemon look for changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The control session is new.
+    Start,
+    /// The doorbell.
+    Bell,
+    /// Something waited long enough, or was freed.
+    Time,
+    /// The safety poll.
+    Safety,
+    /// The interval of looks while nothing can ring.
+    Interval,
+}
+
+impl By {
+    /// The word in the metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            By::Start => "start",
+            By::Bell => "bell",
+            By::Time => "time",
+            By::Safety => "safety",
+            By::Interval => "interval",
+        }
+    }
+}
+
 /// How the daemon hears of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listener {
@@ -234,6 +262,16 @@ impl Board {
     /// From when a change could be seen until HubSpot accepted it.
     pub fn change_latency(&self, latency: Duration) {
         self.meters.change_latency(latency);
+    }
+
+    /// Collecting went on after it had waited.
+    pub fn woken(&self, by: By) {
+        self.meters.woken(by);
+    }
+
+    /// Changes seen for the first time, and what had made the daemon look.
+    pub fn changes_seen(&self, by: By, changes: u64) {
+        self.meters.changes_seen(by, changes);
     }
 
     /// An object's backlog: changes not yet pushed, and since when the oldest could be seen.

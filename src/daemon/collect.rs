@@ -6,16 +6,16 @@
 //! receipt, a pause that ends) wakes it too. It runs while this daemon holds the lease and ends with the session that
 //! holds it.
 
-use super::board::{Board, Condition, Listener};
+use super::board::{Board, By, Condition, Listener};
+use super::census::Census;
 use super::door::{Batch, Door, Tally};
 use crate::hubspot::{Lane, Why};
-use crate::postgres::changes::{self, Looker};
+use crate::postgres::changes::Looker;
 use crate::postgres::control::{Armed, Arming, Awake, Control};
-use crate::postgres::rows::Counted;
-use crate::postgres::{self, failures, inventory};
+use crate::postgres::{self};
 use crate::retry::Schedule;
 use crate::sync::arming::{Bell, Step};
-use crate::sync::change::{Change, ObjectIndex, Op};
+use crate::sync::change::{Change, ObjectIndex};
 use crate::sync::report::chain;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -32,8 +32,6 @@ const SAFETY: Duration = Duration::from_secs(1);
 const PROBES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 /// How long HubSpot may fail to answer before health says so: below it may be one bad moment.
 const SILENCE: Duration = Duration::from_secs(10);
-/// How often the triggers are counted.
-const INVENTORY: Duration = Duration::from_secs(60);
 /// The interval of looks while nothing can ring lies between these, by `max-delay`.
 const INTERVAL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(100));
 
@@ -76,33 +74,47 @@ pub(super) struct Collect {
     turn: ObjectIndex,
     /// Whether the last look saw everything there was.
     complete: bool,
-    /// Changes in the table that memory does not hold, by object.
-    beyond: Vec<u64>,
+    /// What made the loop turn last.
+    by: By,
+    census: Arc<Census>,
+    /// The census that is being taken.
+    counting: JoinSet<()>,
     /// The probe under way, if one is.
     probes: JoinSet<()>,
     probe_at: Instant,
     probe_pauses: Schedule,
     safety_at: Instant,
-    inventory_at: Option<Instant>,
-    /// When each object's rows were counted, by the database's clock.
-    counted_at: Vec<i64>,
     trouble: Option<Schedule>,
 }
 
 /// Why the loop goes on.
 enum Woken {
     Bell,
+    Interval,
     Time,
     Safety,
     Lost(postgres::Error),
     Stopped,
 }
 
+impl Woken {
+    fn by(&self) -> Option<By> {
+        match self {
+            Woken::Bell => Some(By::Bell),
+            Woken::Interval => Some(By::Interval),
+            Woken::Time => Some(By::Time),
+            Woken::Safety => Some(By::Safety),
+            Woken::Lost(_) | Woken::Stopped => None,
+        }
+    }
+}
+
 impl Collect {
     pub(super) fn new(door: Arc<Door>, board: Arc<Board>, max_delay: Duration, in_flight: usize) -> Collect {
-        let objects = door.objects.len();
         Collect {
             looker: Looker::new(&door.mapping),
+            census: Arc::new(Census::new(Arc::clone(&door), Arc::clone(&board))),
+            counting: JoinSet::new(),
             door,
             board,
             pushes: JoinSet::new(),
@@ -110,13 +122,11 @@ impl Collect {
             in_flight,
             turn: 0,
             complete: false,
-            beyond: vec![0; objects],
+            by: By::Start,
             probes: JoinSet::new(),
             probe_at: Instant::now(),
             probe_pauses: Schedule::new(PROBES.0, PROBES.1),
             safety_at: Instant::now(),
-            inventory_at: None,
-            counted_at: vec![i64::MAX; objects],
             trouble: None,
         }
     }
@@ -127,7 +137,8 @@ impl Collect {
         let mut line = Line::Awake(control);
         self.looker.reset();
         self.door.desk.backlog().forget_waiting();
-        self.inventory_at = None;
+        self.census.reset();
+        self.by = By::Start;
         loop {
             self.board.tick("collect");
             let mut refused = false;
@@ -135,7 +146,7 @@ impl Collect {
                 Step::Look => {
                     let saw_everything = tokio::select! {
                         biased;
-                        () = stop.cancelled() => return Ended::Stopped,
+                        () = stop.cancelled() => return self.stopped(line).await,
                         saw_everything = self.look() => saw_everything,
                     };
                     bell = bell.looked(saw_everything);
@@ -161,12 +172,17 @@ impl Collect {
             self.report(&bell, &line);
             if bell.step() != Step::Sleep && !refused && self.trouble.is_none() {
                 if stop.is_cancelled() {
-                    return Ended::Stopped;
+                    return self.stopped(line).await;
                 }
                 continue;
             }
-            match self.wait(&line, refused, stop).await {
-                Woken::Bell => {
+            let woken = self.wait(&line, refused, stop).await;
+            if let Some(by) = woken.by() {
+                self.by = by;
+                self.board.woken(by);
+            }
+            match woken {
+                Woken::Bell | Woken::Interval => {
                     bell = bell.woken();
                     line = match line {
                         Line::Armed(armed) => match armed.disarm().await {
@@ -177,7 +193,9 @@ impl Collect {
                     };
                 }
                 Woken::Safety => {
-                    self.safety().await;
+                    self.safety_at = Instant::now();
+                    self.census();
+                    self.probe();
                     bell = bell.looked(self.look().await);
                 }
                 Woken::Time => {
@@ -187,9 +205,20 @@ impl Collect {
                     }
                 }
                 Woken::Lost(error) => return Ended::Lost(error),
-                Woken::Stopped => return Ended::Stopped,
+                Woken::Stopped => return self.stopped(line).await,
             }
         }
+    }
+
+    /// The daemon stops: what is under way, a sweep's rows too, is recorded before the control session ends and with
+    /// it the lease, or a daemon that stands by would push the same rows at the same time.
+    async fn stopped(&mut self, line: Line) -> Ended {
+        while self.pushes.join_next().await.is_some() {}
+        while !self.door.desk.backlog().idle() {
+            self.door.desk.freed().await;
+        }
+        drop(line);
+        Ended::Stopped
     }
 
     /// Looks at the change table; true if memory now holds every visible change, or is full. A database that is
@@ -226,41 +255,15 @@ impl Collect {
             .map(|change| self.door.canonical(change))
             .collect();
         let mut backlog = self.door.desk.backlog();
-        self.count_rows(backlog.news(&changes));
-        backlog.admit(number, changes, self.door.desk.now());
+        self.census.count_rows(backlog.news(&changes));
+        let new = backlog.admit(number, changes, self.door.desk.now());
+        self.board.changes_seen(self.by, new as u64);
         self.complete
             || backlog
                 .room()
                 .iter()
                 .zip(&look.complete)
                 .all(|(room, complete)| *complete || *room == 0)
-    }
-
-    /// Counts the rows of every table, once; from then on they are kept up.
-    async fn count_tables(&mut self) {
-        for object in 0..self.door.objects.len() {
-            let counted = async {
-                let session = self.door.pool.get().await?;
-                self.door.objects[object].reader.count(&session).await
-            };
-            let counted: Result<Counted, postgres::Error> = counted.await;
-            if let Ok(counted) = counted {
-                self.board.set_rows(object, counted.rows, counted.awaiting_id);
-                self.counted_at[object] = counted.counted_at;
-            }
-        }
-    }
-
-    /// Keeps up how many rows there are, until the next sweep counts them.
-    fn count_rows<'c>(&self, changes: impl Iterator<Item = &'c Change>) {
-        for change in changes.filter(|change| change.captured_at > self.counted_at[change.object]) {
-            match change.op {
-                Op::Insert => self.board.adjust_rows(change.object, 1, 1),
-                Op::Delete if change.hubspot_id.is_none() => self.board.adjust_rows(change.object, -1, -1),
-                Op::Delete => self.board.adjust_rows(change.object, -1, 0),
-                Op::New | Op::Update | Op::Everything | Op::Truncate => {}
-            }
-        }
     }
 
     /// Hands out what may go now, each object in its turn, as long as requests may be under way.
@@ -290,7 +293,10 @@ impl Collect {
                 .await
             });
         }
-        if self.complete && self.door.desk.backlog().first_attempts_done() {
+        if self.complete
+            && !self.door.caught_up.load(Ordering::Acquire)
+            && self.door.desk.backlog().first_attempts_done()
+        {
             self.door.caught_up.store(true, Ordering::Release);
         }
     }
@@ -331,65 +337,18 @@ impl Collect {
             }
             () = self.door.desk.freed() => Woken::Time,
             () = ready => Woken::Time,
-            () = look_again => Woken::Bell,
+            () = look_again => Woken::Interval,
             () = tokio::time::sleep_until(self.safety_at + SAFETY) => Woken::Safety,
         }
     }
 
-    /// What is done once a second: counts that a look does not bring, and the probe of a halted door.
-    async fn safety(&mut self) {
-        self.safety_at = Instant::now();
-        if !self.complete {
-            let counted = async {
-                let session = self.door.pool.get().await?;
-                changes::count(&session, &self.door.mapping).await
-            };
-            let counted: Result<Vec<u64>, postgres::Error> = counted.await;
-            if let Ok(counts) = counted {
-                self.beyond = counts;
-            }
+    /// Takes a census beside the loop, unless the last one still goes on.
+    fn census(&mut self) {
+        while self.counting.try_join_next().is_some() {}
+        if self.counting.is_empty() {
+            let (census, all_held) = (Arc::clone(&self.census), self.complete);
+            self.counting.spawn(async move { census.take(all_held).await });
         }
-        if self.door.failures_changed.swap(false, Ordering::AcqRel) {
-            self.count_failures().await;
-        }
-        if self.inventory_at.is_none_or(|at| at.elapsed() >= INVENTORY) {
-            self.inventory_at = Some(Instant::now());
-            self.count_triggers().await;
-            if self.counted_at.contains(&i64::MAX) {
-                self.count_tables().await;
-            }
-        }
-        self.probe();
-    }
-
-    async fn count_failures(&self) {
-        let counted = async {
-            let session = self.door.pool.get().await?;
-            failures::counts(&session, &self.door.mapping).await
-        };
-        match counted.await {
-            Ok(counts) => {
-                for (object, count) in counts.into_iter().enumerate() {
-                    self.board.set_failures(object, count);
-                }
-            }
-            Err(_) => self.door.failures_changed.store(true, Ordering::Release),
-        }
-    }
-
-    /// Looks whether the triggers still stand; without them changes are found by the sweep alone.
-    async fn count_triggers(&self) {
-        let counted = async {
-            let session = self.door.pool.get().await?;
-            inventory::triggers(&session, &self.door.mapping, &self.door.shapes).await
-        };
-        let Ok(problems) = counted.await else { return };
-        let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        for words in &words {
-            warn!("{words}");
-        }
-        let words = (!words.is_empty()).then(|| words.join("; "));
-        self.board.set_condition(Condition::Triggers, words);
     }
 
     /// Asks HubSpot whether it takes the token again, or answers again, beside the loop: it may not answer for long.
@@ -438,7 +397,7 @@ impl Collect {
             let pending = if self.complete {
                 held
             } else {
-                held.max(self.beyond[object])
+                held.max(self.census.changes(object))
             };
             let oldest = backlog.oldest(object).map(|at| {
                 std::time::Instant::now()

@@ -1,7 +1,7 @@
 //! The metrics: counters and histograms that live as long as the process, gauges taken from the board at the
 //! scrape. Names follow Prometheus: prefix `hubsyncd_`, base units, no label that grows with the data.
 
-use super::board::{Counted, Lease, Listener, State};
+use super::board::{By, Counted, Lease, Listener, State};
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -33,6 +33,8 @@ pub(super) struct Meters {
     requests: Family<Labels, Counter>,
     request_duration: HistogramFamily,
     change_latency: Histogram,
+    wakeups: Family<Labels, Counter>,
+    changes_seen: Family<Labels, Counter>,
     sweeps: Family<Labels, Counter>,
     sweep_duration: Histogram,
 }
@@ -47,6 +49,8 @@ impl Meters {
             requests: Family::default(),
             request_duration: Family::new_with_constructor(|| Histogram::new(REQUEST_SECONDS)),
             change_latency: Histogram::new(LATENCY_SECONDS),
+            wakeups: Family::default(),
+            changes_seen: Family::default(),
             sweeps: Family::default(),
             sweep_duration: Histogram::new(SWEEP_SECONDS),
             registry: Registry::default(),
@@ -73,6 +77,16 @@ impl Meters {
             Unit::Seconds,
             meters.change_latency.clone(),
         );
+        registry.register(
+            "wakeups",
+            "How often collecting went on after it had waited, by what woke it",
+            meters.wakeups.clone(),
+        );
+        registry.register(
+            "changes_seen",
+            "Changes seen for the first time, by what made the daemon look",
+            meters.changes_seen.clone(),
+        );
         registry.register("sweeps", "Sweeps that ended, by outcome", meters.sweeps.clone());
         registry.register_with_unit(
             "sweep_duration",
@@ -80,6 +94,9 @@ impl Meters {
             Unit::Seconds,
             meters.sweep_duration.clone(),
         );
+        for by in [By::Start, By::Bell, By::Time, By::Safety, By::Interval] {
+            meters.changes_seen(by, 0);
+        }
         for object in objects {
             // A counter that is there from the start makes its first increase visible to rate().
             for outcome in [Counted::Created, Counted::Updated, Counted::Failed] {
@@ -111,6 +128,18 @@ impl Meters {
 
     pub(super) fn change_latency(&self, latency: Duration) {
         self.change_latency.observe(latency.as_secs_f64());
+    }
+
+    pub(super) fn woken(&self, by: By) {
+        self.wakeups
+            .get_or_create(&vec![("by", by.word().to_owned())])
+            .inc();
+    }
+
+    pub(super) fn changes_seen(&self, by: By, changes: u64) {
+        self.changes_seen
+            .get_or_create(&vec![("by", by.word().to_owned())])
+            .inc_by(changes);
     }
 
     pub(super) fn sweep(&self, outcome: &str, took: Duration) {

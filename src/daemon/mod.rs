@@ -6,6 +6,7 @@
 
 mod answers;
 pub mod board;
+mod census;
 mod collect;
 mod desk;
 mod door;

@@ -55,12 +55,14 @@ struct Named {
 }
 
 /// A row that is claimed.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 struct InFlight {
     /// When its oldest change was first seen, if it is on a first attempt to be created.
     fresh: Option<Duration>,
     /// When its oldest change was first seen, if a change named it.
     arrived: Option<Duration>,
+    /// The match-on values it holds.
+    matches: Vec<String>,
 }
 
 /// What waits of one object.
@@ -265,13 +267,17 @@ impl Backlog {
     /// Claims the match-on values of rows of `object` whose keys are claimed; answers the keys whose value another
     /// row holds (in this batch or another). Those are to be released with [`Release::Again`].
     pub fn claim_matches(&mut self, object: ObjectIndex, values: &[(Key, String)]) -> Vec<Key> {
-        let matches = &mut self.objects[object].matches;
+        let object = &mut self.objects[object];
         let mut refused = Vec::new();
         for (key, value) in values {
-            match matches.get(value) {
+            match object.matches.get(value) {
                 Some(holder) if holder != key => refused.push(key.clone()),
-                _ => {
-                    matches.insert(value.clone(), key.clone());
+                Some(_) => {}
+                None => {
+                    let in_flight = object.claimed.get_mut(key);
+                    let in_flight = in_flight.expect("only a claimed row claims a match-on value");
+                    in_flight.matches.push(value.clone());
+                    object.matches.insert(value.clone(), key.clone());
                 }
             }
         }
@@ -283,8 +289,10 @@ impl Backlog {
         self.tick += 1;
         let (looks, tick, swept) = (self.looks + 1, self.tick, !self.pages.is_empty());
         let object = &mut self.objects[object];
-        object.claimed.remove(&claimed.key);
-        object.matches.retain(|_, holder| *holder != claimed.key);
+        let in_flight = object.claimed.remove(&claimed.key).unwrap_or_default();
+        for value in in_flight.matches {
+            object.matches.remove(&value);
+        }
         if swept {
             object.released.insert(claimed.key.clone(), tick);
         }
@@ -472,6 +480,7 @@ impl Waiting {
             InFlight {
                 fresh,
                 arrived: Some(named.arrived),
+                matches: Vec::new(),
             },
         );
         Claimed {
