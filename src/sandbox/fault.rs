@@ -98,6 +98,8 @@ pub(super) enum Strike {
     Unreported(usize),
     /// Errors in the answer name no trace id.
     ErrorWithoutTrace,
+    /// The inputs are taken as if they carried no trace ids: one that is refused refuses the whole batch.
+    IgnoreTraces,
     /// The results come in an order that differs from the usual one.
     Shuffle,
     /// Looked at this much later.
@@ -163,6 +165,7 @@ impl Fault {
             "partial" => Strike::Omit(1),
             "unreported" => Strike::Unreported(1),
             "error-without-trace" => Strike::ErrorWithoutTrace,
+            "ignore-traces" => Strike::IgnoreTraces,
             "shuffle" => Strike::Shuffle,
             "delay" => Strike::Delay(second),
             _ => return None,
@@ -171,7 +174,7 @@ impl Fault {
     }
 
     /// The names that [`Fault::named`] knows.
-    pub const NAMES: [&'static str; 31] = [
+    pub const NAMES: [&'static str; 32] = [
         "lose-reply",
         "refuse-connection",
         "commit-then-500",
@@ -201,6 +204,7 @@ impl Fault {
         "partial",
         "unreported",
         "error-without-trace",
+        "ignore-traces",
         "shuffle",
         "delay",
     ];

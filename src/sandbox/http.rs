@@ -71,6 +71,7 @@ enum Delivery {
 }
 
 /// A request that was read to its end.
+#[derive(Clone)]
 pub(super) struct Incoming {
     pub method: String,
     pub uri: Uri,
@@ -194,6 +195,10 @@ async fn struck(
         Strike::Omit(count) => Delivery::Whole(call(*count)),
         Strike::Unreported(count) => Delivery::Whole(shared.unreported(call(0), *count)),
         Strike::ErrorWithoutTrace => Delivery::Whole(without_traces(call(0))),
+        Strike::IgnoreTraces => {
+            let untraced = without_input_traces(incoming);
+            Delivery::Whole(shared.call(number, route, &untraced, 0))
+        }
         Strike::Shuffle => Delivery::Whole(reversed(call(0))),
         Strike::Delay(by) => {
             tokio::time::sleep(*by).await;
@@ -275,6 +280,19 @@ fn without_traces(mut reply: Reply) -> Reply {
         }
     }
     reply
+}
+
+/// A batch as a client sends it that knows no trace ids.
+fn without_input_traces(incoming: &Incoming) -> Incoming {
+    let mut batch: Value = serde_json::from_slice(&incoming.body).unwrap_or_default();
+    let inputs = batch.get_mut("inputs").and_then(Value::as_array_mut);
+    for input in inputs.into_iter().flatten().filter_map(Value::as_object_mut) {
+        input.remove("objectWriteTraceId");
+    }
+    Incoming {
+        body: Bytes::from(batch.to_string()),
+        ..incoming.clone()
+    }
 }
 
 fn reversed(mut reply: Reply) -> Reply {
