@@ -1,6 +1,6 @@
 //! The built daemon between a database of its own and a sandbox of its own.
 
-use super::postgres::Database;
+use super::postgres::{Database, Server};
 use super::{DEADLINE, wait_until};
 use http_body_util::{BodyExt, Full};
 use hubsyncd::config::Config;
@@ -56,7 +56,17 @@ impl Stage {
 
     /// The same without triggers.
     pub async fn without_setup(hint: &str, settings: Settings, toml: &str) -> Stage {
-        let database = Database::with_application(hint).await;
+        Stage::around(Database::with_application(hint).await, settings, toml).await
+    }
+
+    /// The same as [`Stage::with`] on a server of the test's own.
+    pub async fn on(server: &Server, hint: &str, settings: Settings, toml: &str) -> Stage {
+        let stage = Stage::around(server.application(hint).await, settings, toml).await;
+        stage.setup().await;
+        stage
+    }
+
+    async fn around(database: Database, settings: Settings, toml: &str) -> Stage {
         let sandbox = Sandbox::tutoring(settings).await.unwrap();
         let session = database.session().await;
         let directory = tempfile::tempdir().unwrap();
