@@ -173,7 +173,11 @@ async fn a_start_sweeps_unless_a_complete_sweep_is_young_and_a_run_cut_short_is_
     );
     assert_eq!(daemon.stop().await, Some(0));
     let daemon = stage.start().await;
-    // The next sweep in the table is the one that is asked for: the start made none.
+    // The next sweep in the table is the one that is asked for, well after the sweeper's first turn: the start made none.
+    wait_until("the sweeper has had its first turns", async || {
+        daemon.status().await["uptime_seconds"].as_u64().unwrap() >= 3
+    })
+    .await;
     daemon.sweep().await;
     assert_eq!(stage.value(complete).await.as_deref(), Some("1"));
     assert_eq!(
