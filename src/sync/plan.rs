@@ -147,3 +147,181 @@ pub fn links_to_make(record: &Record) -> Vec<(usize, String)> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mapping::{Object, OnDelete, OnMissing, TableName};
+
+    fn object() -> Object {
+        Object {
+            name: "contacts".to_owned(),
+            table: TableName {
+                schema: "public".to_owned(),
+                name: "contact".to_owned(),
+            },
+            from: None,
+            watch: Vec::new(),
+            object_type: "0-1".to_owned(),
+            key: "id".to_owned(),
+            hubspot_id: "hubspot_id".to_owned(),
+            synced_at: "synced_at".to_owned(),
+            match_on: Some("email".to_owned()),
+            adopt: Adopt::Overwrite,
+            create: true,
+            capture: true,
+            on_missing: OnMissing::Fail,
+            on_delete: OnDelete::Keep,
+            condition: None,
+            properties: Vec::new(),
+            links: Vec::new(),
+        }
+    }
+
+    fn rules(adopt: Adopt) -> Rules {
+        Rules::new(&Object { adopt, ..object() }, true)
+    }
+
+    fn record() -> Record {
+        Record {
+            key: Key::from("1"),
+            hubspot_id: None,
+            intent_id: None,
+            properties: "{}".to_owned(),
+            update_properties: "{}".to_owned(),
+            match_value: Some("a@example.com".to_owned()),
+            targets: Vec::new(),
+            linked: Vec::new(),
+            entries: Vec::new(),
+            update_only_set: false,
+            failed: false,
+            problems: Vec::new(),
+        }
+    }
+
+    fn refused(step: Step) -> Refusal {
+        match step {
+            Step::Refuse(refusal) => refusal,
+            other => panic!("{other:?} is no refusal"),
+        }
+    }
+
+    #[test]
+    fn a_row_with_an_id_is_updated_whatever_else_is_empty() {
+        let id = Some("17".to_owned());
+        let row = Record {
+            hubspot_id: id.clone(),
+            match_value: None,
+            ..record()
+        };
+        assert_eq!(rules(Adopt::Overwrite).step(&row), Step::Update("17".to_owned()));
+        let awaiting = Record {
+            intent_id: id,
+            ..record()
+        };
+        assert_eq!(rules(Adopt::Fail).step(&awaiting), Step::Update("17".to_owned()));
+    }
+
+    #[test]
+    fn the_rows_own_id_wins_over_the_one_awaiting_a_receipt() {
+        let row = Record {
+            hubspot_id: Some("1".to_owned()),
+            intent_id: Some("2".to_owned()),
+            ..record()
+        };
+        assert_eq!(rules(Adopt::Overwrite).step(&row), Step::Update("1".to_owned()));
+    }
+
+    #[test]
+    fn a_row_without_id_is_created_by_its_natural_key_or_left_alone() {
+        let step = rules(Adopt::Overwrite).step(&record());
+        assert_eq!(step, Step::Create("a@example.com".to_owned()));
+        let never = Object {
+            create: false,
+            match_on: None,
+            ..object()
+        };
+        assert_eq!(Rules::new(&never, false).step(&record()), Step::Leave);
+        let keyless = Record {
+            match_value: None,
+            ..record()
+        };
+        let refusal = refused(rules(Adopt::Overwrite).step(&keyless));
+        assert_eq!(refusal.category, "match_on");
+        assert!(refusal.message.contains("email"));
+    }
+
+    #[test]
+    fn a_value_without_a_form_refuses_the_row_and_names_the_property() {
+        let row = Record {
+            hubspot_id: Some("1".to_owned()),
+            problems: vec![
+                "at: it is infinite".to_owned(),
+                "ratio: it is not a number".to_owned(),
+            ],
+            ..record()
+        };
+        let refusal = refused(rules(Adopt::Overwrite).step(&row));
+        assert_eq!(refusal.category, "value");
+        assert_eq!(refusal.properties, ["at", "ratio"]);
+    }
+
+    #[test]
+    fn adoption_is_what_the_mapping_says_of_a_record_that_nobody_owns() {
+        let cases = [
+            (Adopt::Overwrite, Adoption::Upsert),
+            (Adopt::UpdateOnly, Adoption::UpdateOnly("9".to_owned())),
+        ];
+        for (adopt, expected) in cases {
+            assert_eq!(rules(adopt).adoption(Some("9"), None), expected);
+        }
+        let Adoption::Refuse(refusal) = rules(Adopt::Fail).adoption(Some("9"), None) else {
+            panic!("adopt = \"fail\" takes nothing over");
+        };
+        assert_eq!(refusal.category, "adopt");
+        assert_eq!(refusal.existing_id.as_deref(), Some("9"));
+    }
+
+    #[test]
+    fn a_record_that_another_row_owns_is_never_adopted_and_one_that_is_not_there_is_created() {
+        let owner = Key::from("2");
+        for adopt in [Adopt::Overwrite, Adopt::UpdateOnly, Adopt::Fail] {
+            let Adoption::Refuse(refusal) = rules(adopt).adoption(Some("9"), Some(&owner)) else {
+                panic!("{adopt:?} adopts what another row owns");
+            };
+            assert_eq!(refusal.category, "owner");
+            assert!(refusal.message.contains("row 2"), "{}", refusal.message);
+            assert_eq!(rules(adopt).adoption(None, None), Adoption::Upsert);
+        }
+    }
+
+    #[test]
+    fn hubspot_is_asked_first_unless_postgres_keeps_the_key_unique_and_all_is_taken_over() {
+        assert!(!rules(Adopt::Overwrite).ask_first);
+        assert!(rules(Adopt::UpdateOnly).ask_first);
+        assert!(rules(Adopt::Fail).ask_first);
+        assert!(Rules::new(&object(), false).ask_first);
+    }
+
+    #[test]
+    fn only_an_e_mail_is_compared_without_case() {
+        assert_eq!(rules(Adopt::Overwrite).normalise(" A@B.C "), "a@b.c");
+        let plates = Object {
+            object_type: "2-1".to_owned(),
+            ..object()
+        };
+        assert_eq!(Rules::new(&plates, true).normalise(" A@B.C "), " A@B.C ");
+    }
+
+    #[test]
+    fn a_link_is_made_where_its_target_is_known_and_not_the_one_remembered() {
+        let id = |id: &str| Some(id.to_owned());
+        let row = Record {
+            targets: vec![id("1"), id("2"), None, id("4"), None],
+            linked: vec![id("1"), None, None, id("3"), id("5")],
+            ..record()
+        };
+        let links = links_to_make(&row);
+        assert_eq!(links, [(1, "2".to_owned()), (3, "4".to_owned())]);
+    }
+}
