@@ -307,6 +307,8 @@ async fn silence_after_pushes(hint: &str, triggers: &str) -> (Stage, Daemon) {
     let exam = stage.known_exam().await;
     stage.sql("TRUNCATE hubspot_sync.supabase_audit_log").await;
     let daemon = stage.start().await;
+    let seq = "SELECT last_value FROM hubsyncd.change_seq_seq";
+    let (sent, drawn) = (requests(&stage), number(stage.value(seq).await));
     stage
         .app(&format!(
             "INSERT INTO hubspot_sync.hubspot_contact_credits (student_id, email) VALUES ('s1', 's1@example.com');
@@ -320,9 +322,12 @@ async fn silence_after_pushes(hint: &str, triggers: &str) -> (Stage, Daemon) {
         .await;
     stage.wait_drained().await;
     daemon.settled().await;
-    let seq = "SELECT last_value FROM hubsyncd.change_seq_seq";
-    let before = stage.sandbox.world().count(Endpoint::Any);
-    let drawn = stage.value(seq).await;
+    // Read, upsert and update of the contacts; upsert and two links of the booking.
+    assert_eq!(requests(&stage), sent + 6);
+    // Three rows, each with its entry where there is one, and the booking, whose contact has got its id.
+    let entries = i64::from(triggers == AUDIT_BY_TRIGGER);
+    let settled = number(stage.value(seq).await);
+    assert_eq!(settled, drawn + 3 * (1 + entries) + 1);
     stage
         .app("UPDATE hubspot_sync.hubspot_contact_credits SET sj_credits = 2 WHERE student_id = 's0'")
         .await;
@@ -333,15 +338,8 @@ async fn silence_after_pushes(hint: &str, triggers: &str) -> (Stage, Daemon) {
         .await;
     stage.wait_drained().await;
     daemon.settled().await;
-    assert_eq!(
-        stage.sandbox.world().count(Endpoint::Any),
-        before + 1,
-        "one change, one request"
-    );
-    // The change of the row, and its entry where there is one.
-    let entries = i64::from(triggers == AUDIT_BY_TRIGGER);
-    let number = |text: Option<String>| text.unwrap().parse::<i64>().unwrap();
-    assert_eq!(number(stage.value(seq).await), number(drawn) + 1 + entries);
+    assert_eq!(requests(&stage), sent + 7, "one change, one request");
+    assert_eq!(number(stage.value(seq).await), settled + 1 + entries);
     (stage, daemon)
 }
 
@@ -381,6 +379,15 @@ async fn columns_with_other_names_are_read_under_those() {
             })
         })
         .await;
+}
+
+/// How many requests HubSpot has seen.
+fn requests(stage: &Stage) -> u64 {
+    stage.sandbox.world().count(Endpoint::Any)
+}
+
+fn number(text: Option<String>) -> i64 {
+    text.unwrap().parse().unwrap()
 }
 
 /// Contacts `s1` to `sN` on both ends, with no change waiting.

@@ -112,6 +112,7 @@ async fn create_only_fields_of_a_known_record_are_not_sent_when_they_change() {
     let world = stage.sandbox.world();
     assert_eq!(world.count(Endpoint::Any), before + 1);
     assert_eq!(names(&last_write(&world, &marker)).len(), 5, "the credit fields");
+    assert_eq!(last_write(&world, &known), [], "nothing of it is sent");
     assert_eq!(world.record(CONTACTS, &known).unwrap().get("firstname"), None);
 }
 
