@@ -3,9 +3,9 @@
 use super::support::daemon::{BOOKINGS, CONTACTS, Daemon, QUICK, Stage};
 use super::support::instep::wait_contacts_in_step;
 use super::support::postgres::Server;
-use super::support::wait_until;
+use super::support::{DEADLINE, wait_until};
 use hubsyncd::cli::cluster::{Mode, Options};
-use hubsyncd::sandbox::{Endpoint, Fault, Settings};
+use hubsyncd::sandbox::{Endpoint, Fault, Settings, When};
 use std::time::{Duration, Instant};
 
 async fn insert(stage: &Stage, student: &str) {
@@ -251,4 +251,28 @@ async fn a_database_that_restarts_or_cuts_every_connection_while_changes_flow_lo
     assert_eq!(daemon.status().await["failures"], 0);
     daemon.signal("TERM");
     assert_eq!(daemon.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_daemon_that_cannot_write_a_receipt_stops_at_the_second_signal_and_finds_the_record_again() {
+    let mut server = Server::start(Options::default()).await;
+    let stage = Stage::on(&server, "no_receipt", Settings::default(), QUICK).await;
+    let mut daemon = stage.start().await;
+    let hold = stage.sandbox.hold(Endpoint::Upsert, When::After);
+    insert(&stage, "one").await;
+    assert!(hold.reached(DEADLINE).await);
+    server.cluster.stop(Mode::Fast).unwrap();
+    hold.release();
+    wait_ill(&daemon, "database").await;
+    daemon.signal("TERM");
+    wait_until("the first signal is heard", async || {
+        daemon.log().contains("hubsyncd stops")
+    })
+    .await;
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended().await, Some(0));
+    server.cluster.restart(Mode::Fast).unwrap();
+    let _daemon = stage.start().await;
+    wait_contacts_in_step(&stage).await;
+    assert_eq!(stage.sandbox.world().records(CONTACTS).count(), 1);
 }

@@ -112,7 +112,7 @@ pub enum Condition {
     Database,
     /// HubSpot refuses the token: the breaker is open.
     Breaker,
-    /// HubSpot does not answer, or with errors of its own only.
+    /// HubSpot does not answer, or with errors of its own only; at the start: it does not say what must be known of it.
     Hubspot,
     /// The schema vanished or no longer fits.
     Schema,

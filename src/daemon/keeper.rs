@@ -23,9 +23,6 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// How long a daemon that stops waits for the answers and receipts of what it has sent: longer than a request may take,
-/// and shorter than systemd is asked to wait.
-const RECEIPTS: Duration = Duration::from_secs(50);
 /// How often a keeper that waits shows that it lives.
 const LIFE_SIGN: Duration = Duration::from_secs(1);
 
@@ -86,12 +83,7 @@ impl Keeper {
         }
         self.board.rest("collect");
         if let Some(mut collect) = collect {
-            let ended = async { while collect.pushes.join_next().await.is_some() {} };
-            if tokio::time::timeout(RECEIPTS, ended).await.is_err() {
-                warn!(
-                    "the receipts of rows under way cannot be written; the rows are pushed again at the next start"
-                );
-            }
+            while collect.pushes.join_next().await.is_some() {}
         }
         result
     }

@@ -41,6 +41,9 @@ use tracing::{error, info, warn};
 
 /// How long systemd is asked to wait for what is between HubSpot's answer and its receipt.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long we wait for it ourselves: longer than a request may take by default. A receipt that a database which is
+/// away does not take by then is given up; its rows are pushed again at the next start.
+const RECEIPTS: Duration = Duration::from_secs(50);
 
 /// What to do about a fault of ours.
 const FAULT: &str = "this is a fault in hubsyncd; systemd starts it again, please report it";
@@ -88,8 +91,15 @@ pub async fn run(config: Config) -> Result<(), Exit> {
     info!("hubsyncd stops; what HubSpot has answered is recorded first");
     systemd::stopping(PATIENCE);
     shared.stop.cancel();
+    let patience = tokio::time::sleep(RECEIPTS);
+    tokio::pin!(patience);
     loop {
         tokio::select! {
+            () = &mut patience => {
+                warn!("what HubSpot has answered cannot be recorded: stopping without; the rows under way are pushed again at \
+                       the next start");
+                break;
+            }
             ended = tasks.join_next() => match ended {
                 None => break,
                 Some(Ok((_, Err(exit)))) if result.is_ok() => result = Err(exit),

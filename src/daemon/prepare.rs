@@ -10,7 +10,7 @@ use super::desk::Desk;
 use super::door::{Door, LinkKind, Object};
 use super::exit::{CONFIGURATION, Exit, NOT_PERMITTED};
 use crate::config::Config;
-use crate::hubspot::{AssociationType, Client, Failed, Lane, PropertyInfo};
+use crate::hubspot::{AssociationType, Client, Failed, Lane, Policy, PropertyInfo};
 use crate::mapping::{Link, Mapping, Object as Declared};
 use crate::postgres::audit::AuditLog;
 use crate::postgres::catalog::{self, Shape};
@@ -101,7 +101,7 @@ async fn portal(client: &Client, mapping: &Mapping, board: &Board) -> Result<Por
     loop {
         match ask(client, mapping).await {
             Ok(portal) => {
-                board.set_condition(Condition::Breaker, None);
+                board.set_condition(Condition::Hubspot, None);
                 return portal;
             }
             Err(failed) => {
@@ -111,7 +111,9 @@ async fn portal(client: &Client, mapping: &Mapping, board: &Board) -> Result<Por
                     "HubSpot cannot be asked about the mapping's properties, nothing is pushed until it answers; \
                        the changes wait in the database: {words}"
                 );
-                board.set_condition(Condition::Breaker, Some(words));
+                let spent = failed.policy == Some(Policy::Daily);
+                board.set_condition(Condition::Quota, spent.then(|| words.clone()));
+                board.set_condition(Condition::Hubspot, (!spent).then_some(words));
                 tokio::time::sleep(pause).await;
                 client.pace().resume();
             }

@@ -228,13 +228,20 @@ impl<'a> Sending<'a> {
             .collect();
         let verdicts = attribute(&inputs, &results, &errors, by);
         let mut silent = Vec::new();
-        for (at, verdict) in sent.iter().copied().zip(verdicts) {
+        for ((at, verdict), name) in sent.iter().copied().zip(verdicts).zip(names) {
             items[at].fate = match verdict {
-                Verdict::Done(done) => Fate::Accepted {
-                    id: done.id,
-                    adopted: creating && done.created != Some(true),
-                    links: Links::Made(Vec::new()),
-                },
+                Verdict::Done(done) => {
+                    // An update that is answered under another id was written to another record: of a merge.
+                    let elsewhere = !creating && done.id != *name;
+                    if elsewhere {
+                        items[at].forget_links();
+                    }
+                    Fate::Accepted {
+                        id: done.id,
+                        adopted: elsewhere || (creating && done.created != Some(true)),
+                        links: Links::Made(Vec::new()),
+                    }
+                }
                 Verdict::Denied(refusal) if !creating && refusal.category == "object_not_found" => {
                     silent.push(at);
                     continue;
