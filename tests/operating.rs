@@ -27,7 +27,7 @@ async fn verb(stage: &Stage, arguments: &[&str]) -> (i32, String) {
         .unwrap();
     (
         output.status.code().unwrap(),
-        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap(),
     )
 }
 
@@ -154,8 +154,20 @@ async fn the_verbs_speak_with_the_running_daemon() {
             .find(CONTACTS, "student_id", "bad")
             .is_some()
     );
+    for (nobody, named) in [
+        (["contactz"].as_slice(), "there is no object `contactz`"),
+        (&["contacts", "abc"], "there is no failure of contacts abc"),
+    ] {
+        let (code, said) = verb(&stage, &[&["failures", "retry"], nobody].concat()).await;
+        assert!(code == 1 && said.contains(named), "{code}: {said}");
+    }
     let (code, said) = verb(&stage, &["sweep"]).await;
     assert_eq!(code, 0, "{said}");
+    // The stage's daemon logs at debug, where the Postgres client tells the parameters of its queries.
+    let log = daemon.log();
+    for private in ["bad@example.com", "parameters: ["] {
+        assert!(!log.contains(private), "{private} is in the log");
+    }
     let (code, _) = verb(&stage, &["sweep", "--no-wait"]).await;
     assert_eq!(code, 0);
     assert_eq!(daemon.stop().await, Some(0));

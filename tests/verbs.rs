@@ -86,6 +86,19 @@ async fn a_wrong_configuration_is_78_with_every_problem_and_no_secret() {
         );
         assert!(!stderr.contains("planted"), "{stderr}");
     }
+    let mut command = hubsyncd(&["run", "--config", path]);
+    command.env("DATABASE_URL", "postgres://a:planted@h/d?sslmode=always&ssl=1");
+    let (code, _, stderr) = finish(&mut command).await;
+    assert_eq!(code, 78);
+    for part in [
+        "has 4 problems:",
+        "DATABASE_URL: ",
+        "sslmode must be",
+        "HUBSPOT_ACCESS_TOKEN",
+    ] {
+        assert!(stderr.contains(part), "{part}: {stderr}");
+    }
+    assert!(!stderr.contains("planted"), "{stderr}");
     let mut command = hubsyncd(&["run"]);
     let (code, _, stderr) = finish(command.env("HUBSYNCD_CONFIG", "/nonexistent.toml")).await;
     assert_eq!(code, 78);
@@ -167,6 +180,9 @@ async fn status_and_health_are_plain_in_a_pipe_and_json_on_request() {
     served.board.set_rows(1, 12, 3);
     let (code, stdout, _) = ask(socket, &["health"]).await;
     assert_eq!((code, stdout.as_str()), (0, "pass: in step\n"));
+    let (code, stdout, _) = ask(socket, &["health", "--json"]).await;
+    let health: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert!(code == 0 && health["status"] == "pass", "{stdout}");
     let (code, stdout, _) = ask(socket, &["status"]).await;
     assert_eq!(code, 0);
     assert!(stdout.contains("lease       this daemon pushes\n"), "{stdout}");

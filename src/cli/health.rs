@@ -7,8 +7,15 @@ use super::{Surroundings, client};
 use crate::daemon::exit;
 use hyper::Method;
 
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// Prints one line and answers 0 if the daemon is healthy. A daemon that does not answer is not.
-pub(super) async fn run(surroundings: &Surroundings) -> Result<u8, Failure> {
+pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Result<u8, Failure> {
     let daemon = Daemon::find(surroundings)?;
     let answer = match daemon.ask(Method::GET, "/health", Some(SOON)).await {
         Ok(answer) => answer,
@@ -23,7 +30,11 @@ pub(super) async fn run(surroundings: &Surroundings) -> Result<u8, Failure> {
         "warn" => Colour::Doubtful,
         _ => Colour::Bad,
     };
-    print(&format!("{}: {why}\n", paint(&status, colour)))?;
+    print(&if arguments.json {
+        format!("{}\n", answer.text)
+    } else {
+        format!("{}: {why}\n", paint(&status, colour))
+    })?;
     Ok(if answer.code.is_success() {
         exit::OK
     } else {

@@ -3,15 +3,23 @@
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Starts the log. `RUST_LOG` chooses what is in it; without it, everything from `info`.
+/// The crate whose lines may be seen at every level.
+const OURS: &str = env!("CARGO_CRATE_NAME");
+
+/// Starts the log. `RUST_LOG` chooses what is in it; without it, everything from `info`. Of other crates only warnings
+/// and errors are ever in it: the Postgres client logs the parameters of its queries at `debug` and what triggers of
+/// the application say at `info`, and both may hold values of rows.
 pub(super) fn start() {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let filter = EnvFilter::builder().parse_lossy(if wanted.is_empty() { "info" } else { &wanted });
-    let log = tracing_subscriber::registry().with(filter);
+    let ours = filter_fn(|about| about.target().starts_with(OURS) || *about.level() <= Level::WARN);
+    let log = tracing_subscriber::registry().with(filter).with(ours);
     let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let people = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)

@@ -17,10 +17,12 @@ mod setup;
 mod status;
 mod sweep;
 
-use crate::config::Problem;
+use crate::config::{self, Config, Needs, Problem};
 use crate::daemon::exit;
+use crate::postgres::address::Address;
 use clap::{Parser, Subcommand};
 use failure::Failure;
+use secrecy::ExposeSecret;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -55,7 +57,7 @@ enum Verb {
     /// Backlog, last sweep, failures, limits
     Status(status::Arguments),
     /// Exit 0 if healthy and 1 if not, with one line why
-    Health,
+    Health(health::Arguments),
     /// List refused records with HubSpot's reason, or try them again
     Failures(failures::Arguments),
     /// Show the whole product on this machine, with nothing configured and nothing left behind
@@ -101,7 +103,7 @@ pub fn main() -> ExitCode {
         Verb::Setup(arguments) => alone(setup::run(&surroundings, arguments)),
         Verb::Sweep(arguments) => alone(sweep::run(&surroundings, arguments)),
         Verb::Status(arguments) => alone(status::run(&surroundings, arguments)),
-        Verb::Health => alone(health::run(&surroundings)),
+        Verb::Health(arguments) => alone(health::run(&surroundings, arguments)),
         Verb::Failures(arguments) => alone(failures::run(&surroundings, arguments)),
         Verb::Demo(arguments) => threads().and_then(|threads| threads.block_on(demo::run(arguments))),
         Verb::Sandbox(arguments) => alone(sandbox::run(arguments)),
@@ -136,6 +138,25 @@ fn alone(verb: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure>
         .build()
         .map_err(|error| Failure::new(exit::UNAVAILABLE, anyhow::Error::new(error).context("starting")))?
         .block_on(verb)
+}
+
+/// The configuration. The database's URL is looked at together with the rest, so that nothing has to be mended twice.
+fn configuration(surroundings: &Surroundings, needs: Needs) -> Result<Config, Failure> {
+    let path = surroundings.config_path();
+    let loaded = Config::load_for(needs, path, &environment);
+    let url = config::database_url(path, &environment);
+    let Some(error) = url.and_then(|url| Address::parse(url.expose_secret()).err()) else {
+        return loaded.map_err(|problems| refuse_configuration(&problems));
+    };
+    let mut problems = loaded.err().unwrap_or_default();
+    problems.push(Problem {
+        origin: "secrets".to_owned(),
+        line: None,
+        key: "DATABASE_URL".to_owned(),
+        message: error.to_string(),
+        hint: Some("its form is postgres://user:password@host:5432/database?sslmode=verify-full".to_owned()),
+    });
+    Err(refuse_configuration(&problems))
 }
 
 /// What is wrong with the configuration, all of it.

@@ -1,8 +1,8 @@
 //! `hubsyncd run`: the daemon.
 
 use super::failure::Failure;
-use super::{Surroundings, environment, logs, refuse_configuration, setup};
-use crate::config::Config;
+use super::{Surroundings, configuration, logs, setup};
+use crate::config::Needs;
 use crate::daemon::{self, exit};
 
 #[derive(Debug, clap::Args)]
@@ -14,8 +14,7 @@ pub(super) struct Arguments {
 
 /// Runs the daemon until it is told to stop.
 pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Result<u8, Failure> {
-    let config = Config::load(surroundings.config_path(), &environment);
-    let config = config.map_err(|problems| refuse_configuration(&problems))?;
+    let config = configuration(surroundings, Needs::Everything)?;
     logs::start();
     if arguments.setup {
         setup::before_run(&config).await?;

@@ -1,7 +1,7 @@
 //! `hubsyncd setup`: installs schema `hubsyncd`, the capture function and the triggers that the mapping wants.
 
 use super::failure::{Failure, print};
-use super::{Surroundings, environment, logs, refuse_configuration};
+use super::{Surroundings, configuration, logs};
 use crate::config::{Config, Needs};
 use crate::daemon::exit;
 use crate::postgres::setup::{self, Options, Report};
@@ -28,8 +28,7 @@ pub(super) struct Arguments {
 
 /// Does what the arguments say with the database of the configuration.
 pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Result<u8, Failure> {
-    let config = Config::load_for(Needs::Database, surroundings.config_path(), &environment);
-    let config = config.map_err(|problems| refuse_configuration(&problems))?;
+    let config = configuration(surroundings, Needs::Database)?;
     logs::start();
     let address = address(&config)?;
     let mut session = open(&address).await?;

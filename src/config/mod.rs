@@ -193,6 +193,15 @@ impl Config {
     }
 }
 
+/// The database's URL if there is one of Postgres, for a look at it beside whatever else may be wrong; `None` also where
+/// [`Config::load`] has something to say about it.
+pub fn database_url(path: Option<&Path>, environment: Environment<'_>) -> Option<SecretString> {
+    let (origin, text) = read_file(path).ok()?;
+    let document = parse_toml(&origin, &text).ok()?;
+    let findings = Findings::new(origin, &text);
+    settings::database_url(&findings, document.get_ref(), environment)
+}
+
 /// Where the daemon's socket is, for the verbs that only ask the daemon: `HUBSYNCD_SOCKET`, else the file's
 /// `http.socket`, else [`DEFAULT_SOCKET`]. Other settings of the file may be wrong meanwhile.
 ///

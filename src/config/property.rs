@@ -55,15 +55,21 @@ fn property<'a>(
         property.column = all.read(name, column_name)?;
         return Some(property);
     }
+    if value.get_ref().as_table().is_none() {
+        let fault = Fault::new(
+            format!("is {}", a_kind(value.get_ref())),
+            "write a column's name, or a table as { column = \"…\", on = \"create\" }",
+        );
+        all.refuse(name, fault);
+        return None;
+    }
     let details = Section::of(
         findings,
         all.key(name),
         Some(value),
         &["column", "on", "as", "null", "zone"],
     );
-    if value.get_ref().as_table().is_some() {
-        property.column = details.required("column", "the column it is read from", column_name)?;
-    }
+    property.column = details.required("column", "the column it is read from", column_name)?;
     let moments = [("create", On::Create), ("update", On::Update), ("both", On::Both)];
     property.on = details.choice("on", &moments).unwrap_or(On::Both);
     property.kind = details.choice("as", KINDS);

@@ -85,6 +85,17 @@ fn database<'a>(findings: &'a Findings<'a>, root: &Section<'a>, environment: Env
     }
 }
 
+/// The URL that [`read`] would take, if it is one of Postgres.
+pub(super) fn database_url<'a>(
+    findings: &'a Findings<'a>,
+    file: &'a DeTable<'a>,
+    environment: Environment<'_>,
+) -> Option<SecretString> {
+    let root = Section::root(findings, file, SECTIONS);
+    let url = database(findings, &root, environment).url;
+    is_postgres_url(&url).then_some(url)
+}
+
 fn is_postgres_url(url: &SecretString) -> bool {
     use secrecy::ExposeSecret;
     let url = url.expose_secret();

@@ -55,7 +55,7 @@ impl Operations for Answers {
             let session = self.pool.get().await.map_err(unavailable)?;
             let page = runs::list(&session, after.as_deref(), limit).await;
             let runs::Page { runs: items, next } = page.map_err(|error| match error.kind {
-                ErrorKind::Rows => Refused::Unknown(after.clone().unwrap_or_default()),
+                ErrorKind::Rows => Refused::Unknown(place(after.as_deref())),
                 _ => unavailable(error),
             })?;
             Ok(Page { items, next })
@@ -66,7 +66,7 @@ impl Operations for Answers {
     fn failures(&self, after: Option<String>, limit: usize) -> BoxFuture<'_, Result<Page<Failure>, Refused>> {
         async move {
             let cursor = after.as_deref().map(str::parse::<failures::Cursor>).transpose();
-            let cursor = cursor.map_err(|_| Refused::Unknown(after.clone().unwrap_or_default()))?;
+            let cursor = cursor.map_err(|_| Refused::Unknown(place(after.as_deref())))?;
             let session = self.pool.get().await.map_err(unavailable)?;
             let page = failures::list(&session, cursor.as_ref(), limit)
                 .await
@@ -87,10 +87,8 @@ impl Operations for Answers {
             let named = failures::retry(&session, object.as_deref(), key.as_deref())
                 .await
                 .map_err(unavailable)?;
-            if named == 0
-                && let Some(key) = key
-            {
-                return Err(Refused::Unknown(key));
+            if named == 0 {
+                self.refuse_unknown(object, key)?;
             }
             if let Some(door) = self.door.get() {
                 door.desk.named();
@@ -102,12 +100,29 @@ impl Operations for Answers {
 }
 
 impl Answers {
+    /// Nothing of that name has failed: says so if that cannot be what was meant.
+    fn refuse_unknown(&self, object: Option<String>, key: Option<String>) -> Result<(), Refused> {
+        let Some(object) = object else { return Ok(()) };
+        if self.board.objects().iter().all(|known| known.name != object) {
+            return Err(Refused::Unknown(format!("object `{object}`")));
+        }
+        match key {
+            Some(key) => Err(Refused::Unknown(format!("failure of {object} {key}"))),
+            None => Ok(()),
+        }
+    }
+
     fn refuse_standby(&self) -> Result<(), Refused> {
         match self.board.state().lease {
             Lease::Standby(holder) => Err(Refused::Standby(holder)),
             Lease::Held | Lease::Unknown => Ok(()),
         }
     }
+}
+
+/// Where a page was to begin, as a refusal names it.
+fn place(after: Option<&str>) -> String {
+    format!("page after `{}`", after.unwrap_or_default())
 }
 
 fn unavailable(error: postgres::Error) -> Refused {

@@ -206,7 +206,7 @@ impl Door {
         let name = &self.mapping.objects[object].name;
         let (created, updated, failed) = (tally.created, tally.updated, tally.failed);
         let again = tally.again.len();
-        let took_ms = took.as_millis();
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let lane = if matches!(lane, Lane::Change) {
             "change"
         } else {
