@@ -20,7 +20,7 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// HubSpot's category in lower case (`validation_error`, `conflict`, `object_not_found`, …), or one of
-    /// ours: `value`, `match_on`, `owner`, `adopt`, `missing`, `merged`, `link`, `receipt`, `read`.
+    /// ours: `value`, `id`, `match_on`, `owner`, `adopt`, `missing`, `merged`, `link`, `receipt`, `read`.
     pub category: String,
     /// What happened and what to do, without personal data.
     pub message: String,

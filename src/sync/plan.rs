@@ -73,7 +73,12 @@ impl Rules {
             return Step::Refuse(unsendable(&record.problems));
         }
         match (record.known_id(), &record.match_value) {
-            (Some(id), _) => Step::Update(id.to_owned()),
+            (Some(id), _) if is_id(id) => Step::Update(id.to_owned()),
+            (Some(_), _) => Step::Refuse(Refusal::ours(
+                "id",
+                "what stands in the row as its HubSpot id is no number, so it cannot be one; correct it, or empty it to \
+                 have the record found or created",
+            )),
             (None, _) if !self.create => Step::Leave,
             (None, Some(value)) => Step::Create(value.clone()),
             (None, None) => Step::Refuse(Refusal::ours(
@@ -124,6 +129,11 @@ impl Rules {
             )
         }
     }
+}
+
+/// Whether a text can be HubSpot's id of a record. Anything else may become another path of HubSpot's on its way.
+fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The refusal of a row with values that have no HubSpot form.
@@ -220,6 +230,21 @@ mod tests {
             ..record()
         };
         assert_eq!(rules(Adopt::Fail).step(&awaiting), Step::Update("17".to_owned()));
+    }
+
+    #[test]
+    fn what_cannot_be_an_id_never_becomes_part_of_a_path() {
+        for odd in ["..", "a", "1/2", "\t", "1 ", "\u{661}"] {
+            let row = Record {
+                hubspot_id: Some(odd.to_owned()),
+                ..record()
+            };
+            assert_eq!(
+                refused(rules(Adopt::Overwrite).step(&row)).category,
+                "id",
+                "{odd:?}"
+            );
+        }
     }
 
     #[test]
