@@ -31,7 +31,8 @@ impl Operations for Answers {
             Reason::Socket
         };
         let ticket = self.requests.ask(reason);
-        let state = if ticket.started {
+        // Without the lease it waits for it, as behind a sweep that runs.
+        let state = if ticket.started && self.board.lease() == Lease::Held {
             TicketState::Started
         } else {
             TicketState::Queued
