@@ -1,12 +1,22 @@
 //! Tests: a daemon that was not there, or died at a bad moment.
 
-use super::support::daemon::{CONTACTS, QUICK, Stage};
+use super::support::daemon::{CONTACTS, Daemon, QUICK, Stage};
 use super::support::instep::{wait_contacts_in_step, with_email};
 use super::support::{DEADLINE, wait_until};
 use hubsyncd::sandbox::{Endpoint, Settings, When, Write};
 
 const NEW: &str = "INSERT INTO hubspot_sync.hubspot_contact_credits (student_id, email, sj_credits)
                    VALUES ('new', 'new@example.com', 4)";
+
+/// How often the safety poll has woken the loop.
+async fn safety_polls(daemon: &Daemon) -> u64 {
+    let (_, metrics) = daemon.try_get("/metrics").await.unwrap_or_default();
+    let line = metrics
+        .lines()
+        .find(|line| line.starts_with("hubsyncd_wakeups_total") && line.contains("safety"));
+    line.and_then(|line| line.split(' ').next_back()?.parse().ok())
+        .unwrap_or(0)
+}
 
 #[tokio::test]
 async fn changes_made_while_the_daemon_is_down_are_pushed_at_start_before_any_sweep() {
@@ -20,7 +30,19 @@ async fn changes_made_while_the_daemon_is_down_are_pushed_at_start_before_any_sw
     stage
         .app("UPDATE hubspot_sync.hubspot_contact_credits SET sj_credits = 6 WHERE student_id = 'named'")
         .await;
+    let hold = stage.sandbox.hold(Endpoint::Upsert, When::Before);
     let daemon = stage.launch("daemon");
+    assert!(hold.reached(DEADLINE).await);
+    wait_until("a few seconds of the loop have passed", async || {
+        safety_polls(&daemon).await >= 3
+    })
+    .await;
+    assert_eq!(
+        stage.value("SELECT count(*) FROM hubsyncd.run").await.as_deref(),
+        Some("0"),
+        "no sweep while a change waits for its first answer"
+    );
+    hold.release();
     let written = |id: &str| {
         let world = stage.sandbox.world();
         let wrote = |write: &Write| matches!(write, Write::Record { id: of, .. } if of == id);
