@@ -272,3 +272,56 @@ async fn a_looker_beside_many_writers_sees_every_committed_change() {
     assert_eq!(seen.len(), WRITERS * ROUNDS * 4 / 5);
     until_mark(&mut looker, &daemon, i64::try_from(WRITERS * ROUNDS).unwrap()).await;
 }
+
+/// How many rows of the change table were read so far, by whatever plan, as ended sessions have told.
+async fn rows_read(database: &Database) -> i64 {
+    let sql = "SELECT coalesce(idx_tup_fetch, 0) + coalesce(seq_tup_read, 0) FROM pg_stat_user_tables
+        WHERE schemaname = 'hubsyncd' AND relname = 'change'";
+    let session = database.session().await;
+    session.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn a_planner_that_takes_the_queue_for_empty_does_not_walk_all_of_it() {
+    const WAITING: i64 = 30_000;
+    let (database, daemon, mut looker) = start().await;
+    let owner = database.session().await;
+    let fill = format!(
+        "INSERT INTO hubsyncd.change (object, key, op) SELECT 'contacts', i::text, 'U' FROM generate_series(1, {WAITING}) AS i"
+    );
+    // What a vacuum of a queue that was drained leaves behind: many pages, and the belief that no row is in them.
+    let stopped = "ALTER TABLE hubsyncd.change SET (autovacuum_enabled = false)";
+    for sql in [
+        stopped,
+        &fill,
+        "DELETE FROM hubsyncd.change",
+        "VACUUM ANALYZE hubsyncd.change",
+        &fill,
+    ] {
+        owner.batch_execute(sql).await.unwrap();
+    }
+    drop(owner);
+    wait_until("what the fill did has been counted", async || {
+        let sql =
+            "SELECT n_tup_ins FROM pg_stat_user_tables WHERE schemaname = 'hubsyncd' AND relname = 'change'";
+        let session = database.session().await;
+        session.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) >= 2 * WAITING
+    })
+    .await;
+    let before = rows_read(&database).await;
+    let look = looker.look(&daemon, &[100, 100, 100]).await.unwrap();
+    let seqs: Vec<i64> = look.changes.iter().map(|change| change.seq).collect();
+    assert_eq!(seqs.len(), 100);
+    changes::forget(&daemon, "contacts", &seqs).await.unwrap();
+    drop(daemon);
+    let mut read = 0;
+    wait_until("what the look did has been counted", async || {
+        read = rows_read(&database).await - before;
+        read >= 200
+    })
+    .await;
+    assert!(
+        read < 1_000,
+        "{read} rows were read to return and delete a hundred"
+    );
+}

@@ -13,13 +13,18 @@ use crate::mapping::Mapping;
 use crate::sync::change::{Change, Key, ObjectIndex, Op};
 use crate::sync::watermark::{Horizon, Mark};
 use tokio_postgres::Row;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 /// The condition under which an INSERT into the change table selects its rows: it is checked before the
 /// first number is drawn, and gives the transaction its xid.
 pub(super) const XID_FIRST: &str = "pg_current_xact_id() IS NOT NULL";
 
 const LAST_SEQ: &str = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM hubsyncd.change_seq_seq";
+
+/// What the planner believes of a queue is what a vacuum found, which is often an empty table; it would then sort all
+/// rows that wait to return a hundred. Without a sort and a bitmap only the walk along the primary key is left. A
+/// transaction of its own, sent as one with the look, takes the settings back.
+const LOOK_BEGINS: &str = "BEGIN READ ONLY; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off";
 
 /// `age` of an xid is its distance from the next one to be assigned, which no other function tells without
 /// assigning it. One statement, hence one snapshot, for the horizon and the rows.
@@ -99,11 +104,13 @@ impl Looker {
             .map(|limit| i64::try_from(*limit).map_or(i64::MAX, |limit| limit.saturating_add(1)))
             .collect();
         let steps = [
+            Step::simple(LOOK_BEGINS),
             Step::new(LAST_SEQ),
             Step::new(LOOK)
                 .with(&self.objects, Type::TEXT_ARRAY)
                 .with(floors, Type::INT8_ARRAY)
                 .with(rooms, Type::INT8_ARRAY),
+            Step::simple("COMMIT"),
         ];
         let answers = pipeline::send(session, &steps).await;
         let answers = answers.map_err(|error| Error::from_client("looking at the change table", error))?;
@@ -131,7 +138,7 @@ impl Looker {
                 "the look at the change table came back without its snapshot",
             )
         };
-        let [last_seq, rows] = answers else {
+        let [_, last_seq, rows, _] = answers else {
             return Err(odd());
         };
         let last_seq = last_seq.first().map(|row| row.get::<_, i64>(0)).ok_or_else(odd)?;
@@ -213,14 +220,23 @@ pub async fn forget(session: &Session, object: &str, seqs: &[i64]) -> Result<(),
     if seqs.is_empty() {
         return Ok(());
     }
-    let sql = "DELETE FROM hubsyncd.change WHERE object = $1 AND seq = ANY($2)";
-    let step = Step::new(sql)
-        .with(object, Type::TEXT)
-        .with(seqs, Type::INT8_ARRAY);
-    let answer = pipeline::send(session, &[step]).await;
+    let answer = pipeline::send(session, &[deletion(object, seqs)]).await;
     answer
         .map_err(|error| Error::from_client(format!("deleting {} changes of {object}", seqs.len()), error))?;
     Ok(())
+}
+
+/// The statement that deletes exactly these changes. Each is looked up by itself: a planner that takes the queue for
+/// empty would walk all of the object's rows instead.
+pub(super) fn deletion<'a>(object: &'a str, seqs: impl ToSql + Sync + Send + 'a) -> Step<'a> {
+    let sql = "DELETE FROM hubsyncd.change WHERE ctid = ANY (ARRAY(
+        SELECT found.ctid FROM unnest($2::bigint[]) AS wanted (seq)
+        CROSS JOIN LATERAL (
+            SELECT c.ctid FROM hubsyncd.change AS c WHERE c.object = $1 AND c.seq = wanted.seq OFFSET 0
+        ) AS found))";
+    Step::new(sql)
+        .with(object, Type::TEXT)
+        .with(seqs, Type::INT8_ARRAY)
 }
 
 /// Keys as a parameter.

@@ -284,14 +284,6 @@ pub(super) fn delete<'a>(table: &'static str, object: &'a str, keys: Vec<&'a str
         .with(keys, Type::TEXT_ARRAY)
 }
 
-/// Deletes exactly these changes.
-pub(super) fn delete_changes(object: &str, seqs: Vec<i64>) -> Step<'_> {
-    let sql = "DELETE FROM hubsyncd.change WHERE object = $1 AND seq = ANY($2)";
-    Step::new(sql)
-        .with(object, Type::TEXT)
-        .with(seqs, Type::INT8_ARRAY)
-}
-
 /// Names rows as changed.
 pub(super) fn name<'a>(object: &'a str, keys: Vec<&'a str>) -> Step<'a> {
     let sql = format!(

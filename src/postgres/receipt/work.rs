@@ -3,6 +3,7 @@
 use super::statement;
 use super::transaction::Part;
 use super::{Entry, Receipt, Writer, Written};
+use crate::postgres::changes;
 use crate::postgres::pipeline::Step;
 use crate::sync::outcome::Refusal;
 use std::collections::{HashMap, HashSet};
@@ -221,7 +222,7 @@ impl<'a> Work<'a> {
             steps.push(statement::name(object, self.named.clone()));
         }
         if !self.seqs.is_empty() {
-            steps.push(statement::delete_changes(object, self.seqs.clone()));
+            steps.push(changes::deletion(object, self.seqs.clone()));
         }
     }
 }
