@@ -283,7 +283,7 @@ async fn rows_read(database: &Database) -> i64 {
 
 #[tokio::test]
 async fn a_planner_that_takes_the_queue_for_empty_does_not_walk_all_of_it() {
-    const WAITING: i64 = 30_000;
+    const WAITING: i64 = 100_000;
     let (database, daemon, mut looker) = start().await;
     let owner = database.session().await;
     let fill = format!(
@@ -294,6 +294,7 @@ async fn a_planner_that_takes_the_queue_for_empty_does_not_walk_all_of_it() {
     for sql in [
         stopped,
         &fill,
+        "ANALYZE hubsyncd.change",
         "DELETE FROM hubsyncd.change",
         "VACUUM ANALYZE hubsyncd.change",
         &fill,
