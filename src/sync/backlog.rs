@@ -5,9 +5,13 @@
 //! change of a claimed key waits here and is read afterwards. A match-on value is claimed likewise, since
 //! two rows may name one HubSpot record. Time is a [`Duration`] since an epoch that the caller chooses.
 
+mod pages;
+mod waiting;
+
 use super::change::{Change, Key, ObjectIndex, Op};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
+use waiting::{Named, Waiting};
 
 /// How long an object's batch waits for records it links to.
 pub const ORDER_WAIT: Duration = Duration::from_secs(10);
@@ -41,50 +45,6 @@ pub enum Release {
         /// Whether this attempt counts: one that only waited for another row does not.
         counts: bool,
     },
-}
-
-/// A row that waits.
-#[derive(Debug, Clone)]
-struct Named {
-    seqs: Vec<i64>,
-    full: bool,
-    attempts: u32,
-    captured_at: i64,
-    arrived: Duration,
-    not_before: Duration,
-}
-
-/// A row that is claimed.
-#[derive(Debug, Default)]
-struct InFlight {
-    /// When its oldest change was first seen, if it is on a first attempt to be created.
-    fresh: Option<Duration>,
-    /// When its oldest change was first seen, if a change named it.
-    arrived: Option<Duration>,
-    /// The match-on values it holds.
-    matches: Vec<String>,
-}
-
-/// What waits of one object.
-#[derive(Debug, Default)]
-struct Waiting {
-    keys: HashMap<Key, Named>,
-    /// (first seq, key) of every waiting key, so that batches go out in the order of the changes.
-    order: BTreeSet<(i64, Key)>,
-    /// Claimed keys.
-    claimed: HashMap<Key, InFlight>,
-    /// (arrival, key) of waiting keys that are on a first attempt to be created.
-    fresh: BTreeSet<(Duration, Key)>,
-    /// Changes that want a sweep of the object.
-    sweeps: Vec<i64>,
-    /// Seqs held, waiting or claimed.
-    held: HashSet<i64>,
-    /// Seqs let go since the look with this number started; a look that began earlier may still return them.
-    gone: HashMap<i64, u64>,
-    /// Match-on values claimed, with the key that holds each.
-    matches: HashMap<String, Key>,
-    /// Keys released since the tick; only kept while a sweep's page is outstanding.
-    released: HashMap<Key, u64>,
 }
 
 /// The rows that wait and the rows that are claimed, of every object.
@@ -318,64 +278,6 @@ impl Backlog {
         }
     }
 
-    /// Notes that a sweep's page is about to be read and answers its tick, for [`Backlog::claim_swept`].
-    pub fn page_begins(&mut self) -> u64 {
-        self.tick += 1;
-        self.pages.insert(self.tick);
-        self.tick
-    }
-
-    /// Notes that somebody else may have pushed: what pages read ahead until now hold is not to be sent.
-    pub fn outdate_pages(&mut self) {
-        self.tick += 1;
-        self.outdated = self.tick;
-    }
-
-    /// Whether a page's rows are to be read again before they are sent.
-    pub fn is_outdated(&self, page: u64) -> bool {
-        page < self.outdated
-    }
-
-    /// Claims rows of a page read ahead. A key that is claimed, that has a change waiting, or that was released
-    /// since the page was read is left out: another batch has taken, or will take, a newer read of it.
-    pub fn claim_swept(
-        &mut self,
-        object: ObjectIndex,
-        keys: &[Key],
-        page: u64,
-        now: Duration,
-    ) -> Vec<Claimed> {
-        let object = &mut self.objects[object];
-        let mut claimed = Vec::with_capacity(keys.len());
-        for key in keys {
-            let newer = object.released.get(key).is_some_and(|tick| *tick > page);
-            if newer || object.keys.contains_key(key) || object.claimed.contains_key(key) {
-                continue;
-            }
-            object.claimed.insert(key.clone(), InFlight::default());
-            claimed.push(Claimed {
-                key: key.clone(),
-                seqs: Vec::new(),
-                full: false,
-                attempts: 0,
-                captured_at: 0,
-                arrived: now,
-            });
-        }
-        claimed
-    }
-
-    /// Notes that every row of a page was pushed or left out.
-    pub fn page_ends(&mut self, page: u64) {
-        self.pages.remove(&page);
-        let oldest = self.pages.first().copied();
-        for object in &mut self.objects {
-            object
-                .released
-                .retain(|_, tick| oldest.is_some_and(|oldest| *tick > oldest));
-        }
-    }
-
     /// Takes the changes that want a sweep of `object`; they are given back by [`Backlog::sweep_done`] or
     /// [`Backlog::sweep_again`].
     pub fn take_sweep(&mut self, object: ObjectIndex) -> Vec<i64> {
@@ -442,66 +344,6 @@ impl Backlog {
             object.order.clear();
             object.fresh.clear();
         }
-    }
-}
-
-impl Waiting {
-    /// Adds to what waits for `key`.
-    fn name(&mut self, key: Key, mut named: Named) {
-        if let Some(old) = self.keys.remove(&key) {
-            self.unorder(&key, &old);
-            named.seqs.extend(old.seqs);
-            named.full |= old.full;
-            named.attempts = named.attempts.max(old.attempts);
-            named.captured_at = named.captured_at.min(old.captured_at);
-            named.arrived = named.arrived.min(old.arrived);
-            named.not_before = named.not_before.max(old.not_before);
-        }
-        let first = named.first();
-        self.order.insert((first, key.clone()));
-        if named.full && named.attempts == 0 {
-            self.fresh.insert((named.arrived, key.clone()));
-        }
-        self.keys.insert(key, named);
-    }
-
-    fn unorder(&mut self, key: &Key, named: &Named) {
-        self.order.remove(&(named.first(), key.clone()));
-        self.fresh.remove(&(named.arrived, key.clone()));
-    }
-
-    /// Moves a waiting key to the claimed ones.
-    fn claim(&mut self, key: Key) -> Claimed {
-        let named = self.keys.remove(&key).expect("a ready key waits");
-        self.unorder(&key, &named);
-        let fresh = (named.full && named.attempts == 0).then_some(named.arrived);
-        self.claimed.insert(
-            key.clone(),
-            InFlight {
-                fresh,
-                arrived: Some(named.arrived),
-                matches: Vec::new(),
-            },
-        );
-        Claimed {
-            key,
-            seqs: named.seqs,
-            full: named.full,
-            attempts: named.attempts,
-            captured_at: named.captured_at,
-            arrived: named.arrived,
-        }
-    }
-}
-
-impl Named {
-    /// Whether it waits for new records, the first of which arrived at `barrier`.
-    fn waits_behind(&self, barrier: Option<Duration>) -> bool {
-        barrier.is_some_and(|barrier| barrier <= self.arrived)
-    }
-
-    fn first(&self) -> i64 {
-        self.seqs.iter().copied().min().expect("a named row has a change")
     }
 }
 
