@@ -4,7 +4,7 @@
 
 use super::board::{Board, Condition};
 use super::door::Door;
-use crate::postgres::rows::Counted;
+use crate::postgres::connect::Pool;
 use crate::postgres::{self, changes, failures, inventory};
 use crate::sync::change::{Change, ObjectIndex, Op};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -21,6 +21,7 @@ const COUNT_PAUSE: u32 = 20;
 /// What was counted, and when what is due again.
 pub(super) struct Census {
     door: Arc<Door>,
+    pool: Arc<Pool>,
     board: Arc<Board>,
     /// Changes in the table, by object, when they were counted last.
     changes: Vec<AtomicU64>,
@@ -37,11 +38,12 @@ struct Due {
 }
 
 impl Census {
-    pub(super) fn new(door: Arc<Door>, board: Arc<Board>) -> Census {
+    pub(super) fn new(door: Arc<Door>, pool: Arc<Pool>, board: Arc<Board>) -> Census {
         let now = Instant::now();
         let objects = door.objects.len();
         Census {
             door,
+            pool,
             board,
             changes: (0..objects).map(|_| AtomicU64::new(0)).collect(),
             rows_counted_at: (0..objects).map(|_| AtomicI64::new(i64::MAX)).collect(),
@@ -99,7 +101,7 @@ impl Census {
 
     async fn count_changes(&self) {
         let counted = async {
-            let session = self.door.pool.get().await?;
+            let session = self.pool.get().await?;
             changes::count(&session, &self.door.mapping).await
         };
         let counted: Result<Vec<u64>, postgres::Error> = counted.await;
@@ -110,7 +112,7 @@ impl Census {
 
     async fn count_failures(&self) {
         let counted = async {
-            let session = self.door.pool.get().await?;
+            let session = self.pool.get().await?;
             failures::counts(&session, &self.door.mapping).await
         };
         match counted.await {
@@ -129,12 +131,7 @@ impl Census {
             if counted_at.load(Ordering::Relaxed) != i64::MAX {
                 continue;
             }
-            let counted = async {
-                let session = self.door.pool.get().await?;
-                self.door.objects[object].reader.count(&session).await
-            };
-            let counted: Result<Counted, postgres::Error> = counted.await;
-            if let Ok(counted) = counted {
+            if let Ok(counted) = self.door.store.count(object).await {
                 self.board.set_rows(object, counted.rows, counted.awaiting_id);
                 counted_at.store(counted.counted_at, Ordering::Relaxed);
             }
@@ -144,7 +141,7 @@ impl Census {
     /// Looks whether the triggers still stand; without them changes are found by the sweep alone.
     async fn count_triggers(&self) {
         let counted = async {
-            let session = self.door.pool.get().await?;
+            let session = self.pool.get().await?;
             inventory::triggers(&session, &self.door.mapping, &self.door.shapes).await
         };
         let Ok(problems) = counted.await else { return };

@@ -11,6 +11,7 @@ use super::census::Census;
 use super::door::{Batch, Door, Tally};
 use crate::hubspot::{Lane, Why};
 use crate::postgres::changes::Looker;
+use crate::postgres::connect::Pool;
 use crate::postgres::control::{Armed, Arming, Awake, Control};
 use crate::postgres::{self};
 use crate::retry::Schedule;
@@ -64,6 +65,7 @@ pub(super) enum Ended {
 /// The loop's state; it outlives control sessions.
 pub(super) struct Collect {
     pub(super) door: Arc<Door>,
+    pool: Arc<Pool>,
     pub(super) board: Arc<Board>,
     pub(super) looker: Looker,
     /// The pushes under way.
@@ -110,12 +112,23 @@ impl Woken {
 }
 
 impl Collect {
-    pub(super) fn new(door: Arc<Door>, board: Arc<Board>, max_delay: Duration, in_flight: usize) -> Collect {
+    pub(super) fn new(
+        door: Arc<Door>,
+        pool: Arc<Pool>,
+        board: Arc<Board>,
+        max_delay: Duration,
+        in_flight: usize,
+    ) -> Collect {
         Collect {
             looker: Looker::new(&door.mapping),
-            census: Arc::new(Census::new(Arc::clone(&door), Arc::clone(&board))),
+            census: Arc::new(Census::new(
+                Arc::clone(&door),
+                Arc::clone(&pool),
+                Arc::clone(&board),
+            )),
             counting: JoinSet::new(),
             door,
+            pool,
             board,
             pushes: JoinSet::new(),
             max_delay,
@@ -229,7 +242,7 @@ impl Collect {
             (backlog.look_begins(), backlog.room())
         };
         let looked = async {
-            let session = self.door.pool.get().await?;
+            let session = self.pool.get().await?;
             self.looker.look(&session, &room).await
         };
         let look = match looked.await {

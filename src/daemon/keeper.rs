@@ -143,6 +143,7 @@ impl Keeper {
             let batch = &self.config.batch;
             *collect = Some(Collect::new(
                 Arc::clone(&door),
+                Arc::clone(&self.pool),
                 Arc::clone(&self.board),
                 batch.max_delay,
                 self.config.hubspot.in_flight,

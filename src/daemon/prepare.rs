@@ -7,6 +7,7 @@
 
 use super::board::{Board, Condition};
 use super::desk::Desk;
+use super::door::store::{Database, Table};
 use super::door::{Door, LinkKind, Object};
 use super::exit::{CONFIGURATION, Exit, NOT_PERMITTED};
 use crate::config::Config;
@@ -201,12 +202,19 @@ pub(super) struct Parts<'a> {
 pub(super) async fn door(parts: &Parts<'_>, shapes: &[Shape]) -> Result<Door, Exit> {
     let mapping = Arc::new(parts.config.mapping.clone());
     let portal = portal(parts.client, &mapping, parts.board).await?;
-    let object = |at: ObjectIndex| {
-        let declared = &mapping.objects[at];
+    let table = |at: ObjectIndex| {
         let types: BTreeMap<String, String> = portal.properties[at]
             .iter()
             .map(|property| (property.name.clone(), property.kind.clone()))
             .collect();
+        Table {
+            reader: Reader::new(&mapping, at, shapes, &types),
+            writer: Writer::new(&mapping, at, shapes),
+        }
+    };
+    let tables = (0..mapping.objects.len()).map(table).collect();
+    let object = |at: ObjectIndex| {
+        let declared = &mapping.objects[at];
         let unique = shapes
             .iter()
             .any(|shape| shape.object == at && shape.match_unique);
@@ -220,8 +228,6 @@ pub(super) async fn door(parts: &Parts<'_>, shapes: &[Shape]) -> Result<Door, Ex
                 label: portal.labels.get(&(at, position)).cloned(),
             });
         Object {
-            reader: Reader::new(&mapping, at, shapes, &types),
-            writer: Writer::new(&mapping, at, shapes),
             rules: Rules::new(declared, unique),
             links: links.collect(),
         }
@@ -232,11 +238,12 @@ pub(super) async fn door(parts: &Parts<'_>, shapes: &[Shape]) -> Result<Door, Ex
         .map(|object| waits_for(&mapping, object))
         .collect();
     let backlog = Backlog::new(after, HELD_MAX, parts.config.batch.max_delay);
+    let store = Database::new(Arc::clone(&mapping), Arc::clone(parts.pool), tables);
     Ok(Door {
         objects: (0..mapping.objects.len()).map(object).collect(),
         audit: AuditLog::new(&mapping, shapes),
         mapping,
-        pool: Arc::clone(parts.pool),
+        store: Arc::new(store),
         client: Arc::clone(parts.client),
         pace: Arc::clone(parts.client.pace()),
         desk: Arc::new(Desk::new(backlog)),

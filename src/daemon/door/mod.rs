@@ -13,6 +13,7 @@ mod link;
 mod lookup;
 mod record;
 mod send;
+pub mod store;
 
 use super::board::Board;
 use super::desk::Desk;
@@ -21,9 +22,6 @@ use crate::hubspot::{Client, Failed, Lane, Pace, Slot};
 use crate::mapping::Mapping;
 use crate::postgres::audit::AuditLog;
 use crate::postgres::catalog::Shape;
-use crate::postgres::connect::Pool;
-use crate::postgres::receipt::Writer;
-use crate::postgres::rows::Reader;
 use crate::postgres::{self, ErrorKind};
 use crate::sync::backlog::{Claimed, Release};
 use crate::sync::change::{Change, Key, ObjectIndex};
@@ -36,6 +34,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use store::Store;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -49,12 +48,8 @@ const HELD_PAUSE: Duration = Duration::from_millis(100);
 /// How one link of the mapping is made in HubSpot.
 pub use link::LinkKind;
 
-/// What the door knows of one object: its SQL, its rules, its links.
+/// What the door knows of one object: its rules, its links.
 pub struct Object {
-    /// Reads its rows.
-    pub reader: Reader,
-    /// Writes its receipts.
-    pub writer: Writer,
     /// What is sent.
     pub rules: Rules,
     /// For each link of the mapping: the target's object type and how the link is made.
@@ -67,8 +62,8 @@ pub struct Door {
     pub mapping: Arc<Mapping>,
     /// What is known of each object, by position in the mapping.
     pub objects: Vec<Object>,
-    /// Worker connections.
-    pub pool: Arc<Pool>,
+    /// The database.
+    pub store: Arc<dyn Store>,
     /// HubSpot.
     pub client: Arc<Client>,
     /// The request budget.
@@ -271,7 +266,7 @@ impl Door {
         let canonical = change
             .key
             .as_ref()
-            .and_then(|key| self.objects[change.object].reader.canonical(key));
+            .and_then(|key| self.store.canonical(change.object, key));
         Change {
             key: canonical.or(change.key),
             ..change
@@ -281,8 +276,7 @@ impl Door {
     async fn read(&self, object: ObjectIndex, claimed: &[Claimed]) -> Result<Read, postgres::Error> {
         let keys: Vec<Key> = claimed.iter().map(|claimed| claimed.key.clone()).collect();
         let full: Vec<bool> = claimed.iter().map(|claimed| claimed.full).collect();
-        let session = self.pool.get().await?;
-        self.objects[object].reader.read(&session, &keys, &full).await
+        self.store.read(object, &keys, &full).await
     }
 
     /// Claims the natural keys of what would be created; who does not get its own waits for the other row.

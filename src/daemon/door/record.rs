@@ -5,8 +5,8 @@ use super::{Door, Parts, Tally, again, halves, held};
 use crate::config::Touch;
 use crate::daemon::board::Counted;
 use crate::hubspot::Lane;
+use crate::postgres;
 use crate::postgres::receipt::{Entry, Receipt, Written};
-use crate::postgres::{self, changes};
 use crate::retry::Schedule;
 use crate::sync::backlog::{Claimed, Release};
 use crate::sync::change::{Key, ObjectIndex, Op};
@@ -180,17 +180,13 @@ impl Door {
         if receipt.entries.is_empty() {
             return Vec::new();
         }
-        let writer = &self.objects[object].writer;
-        let written = self
-            .insist("writing a receipt", || async {
-                let mut session = self.pool.get().await?;
-                writer.write(&mut session, &receipt).await
-            })
+        let (written, named) = self
+            .insist("writing a receipt", || self.store.receipt(&receipt))
             .await;
         if receipt.entries.iter().any(|entry| entry.synced) {
             self.board.synced(object, receipt.read_at);
         }
-        if writer.may_have_named(&receipt, &written) {
+        if named {
             self.desk.named();
         }
         written
@@ -198,9 +194,8 @@ impl Door {
 
     /// Commits ids that HubSpot gave, however long the database takes to be there.
     pub(super) async fn note_ids(&self, object: ObjectIndex, ids: &[(Key, String)]) {
-        self.insist("keeping the ids HubSpot gave", || async {
-            let session = self.pool.get().await?;
-            self.objects[object].writer.note_ids(&session, ids).await
+        self.insist("keeping the ids HubSpot gave", || {
+            self.store.note_ids(object, ids)
         })
         .await;
     }
@@ -211,8 +206,7 @@ impl Door {
         object: ObjectIndex,
         ids: &[String],
     ) -> Result<Vec<(String, Key)>, postgres::Error> {
-        let session = self.pool.get().await?;
-        self.objects[object].reader.owners(&session, ids).await
+        self.store.owners(object, ids).await
     }
 
     /// Names rows whose record another row has written over, so that their values win again.
@@ -220,10 +214,8 @@ impl Door {
         if keys.is_empty() {
             return;
         }
-        let name = &self.mapping.objects[object].name;
-        self.insist("naming rows to be pushed again", || async {
-            let session = self.pool.get().await?;
-            changes::name(&session, name, &keys, Op::Update).await
+        self.insist("naming rows to be pushed again", || {
+            self.store.name(object, &keys, Op::Update)
         })
         .await;
         self.desk.named();

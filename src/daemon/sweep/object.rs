@@ -8,8 +8,7 @@ use super::Sweeper;
 use crate::daemon::board::{Board, Lease};
 use crate::daemon::door::{Batch, Door, Tally};
 use crate::hubspot::Lane;
-use crate::mapping::Mapping;
-use crate::postgres::{self, ErrorKind, Problem, failures, inventory};
+use crate::postgres::ErrorKind;
 use crate::retry::Schedule;
 use crate::sync::change::{Key, ObjectIndex};
 use crate::sync::record::{Read, Record};
@@ -145,17 +144,8 @@ impl<'a> Pass<'a> {
 
     /// Row level security that hides the rows, or a right that is gone, would make the table look empty.
     async fn look_at_rights(&self) -> Result<(), String> {
-        let declared = self.door.mapping.objects[self.object].clone();
-        let alone = Mapping {
-            objects: vec![declared],
-            audit: None,
-        };
-        let lacking = async {
-            let session = self.door.pool.get().await?;
-            inventory::access(&session, &alone).await
-        };
         // A database that is gone is waited for when the first page is read.
-        let lacking: Vec<Problem> = lacking.await.unwrap_or_default();
+        let lacking = self.door.store.lacking(self.object).await.unwrap_or_default();
         if lacking.is_empty() {
             return Ok(());
         }
@@ -300,16 +290,11 @@ impl<'a> Pass<'a> {
     /// Reads a page, waiting for a database that is gone. If a row makes the read fail, smaller and smaller pages are
     /// tried; the row that fails alone is pushed by itself, so that the door lists it, and `None` is answered.
     async fn read_some(&mut self, after: &mut Option<Key>, page: u64) -> Result<Option<Read>, String> {
-        let reader = &self.door.objects[self.object].reader;
         let mut pauses = Schedule::new(Duration::from_millis(100), Duration::from_secs(10));
         let mut limit = PAGE_ROWS;
         loop {
             self.check()?;
-            let read = async {
-                let session = self.door.pool.get().await?;
-                reader.page(&session, after.as_ref(), limit).await
-            };
-            match read.await {
+            match self.door.store.page(self.object, after.as_ref(), limit).await {
                 Ok(read) => return Ok(Some(read)),
                 Err(error) if error.kind == ErrorKind::Rows && limit > 1 => limit /= 8,
                 Err(error) if error.kind == ErrorKind::Rows => {
@@ -328,14 +313,7 @@ impl<'a> Pass<'a> {
 
     /// Hands the row after `after`, which no page can read, to the door by its key alone.
     async fn push_unreadable(&mut self, after: &mut Option<Key>, page: u64) -> Result<(), String> {
-        let next = async {
-            let session = self.door.pool.get().await?;
-            self.door.objects[self.object]
-                .reader
-                .next_key(&session, after.as_ref())
-                .await
-        };
-        let next: Result<Option<Key>, postgres::Error> = next.await;
+        let next = self.door.store.next_key(self.object, after.as_ref()).await;
         let key = next.map_err(|error| chain(&error))?;
         let Some(key) = key else {
             return Err("a page cannot be read, and no row follows".to_owned());
@@ -352,16 +330,13 @@ impl<'a> Pass<'a> {
             return Ok(());
         };
         let door = Arc::clone(self.door);
-        let name = &door.mapping.objects[self.object].name;
         let mut after: Key = Key::from("");
         let mut pauses = Schedule::new(Duration::from_millis(100), Duration::from_secs(10));
         loop {
-            let listed = async {
-                let session = door.pool.get().await?;
-                failures::before(&session, name, began_at, &after, door.max_records).await
-            };
-            let listed: Result<Vec<Key>, postgres::Error> = listed.await;
-            let keys = match listed {
+            let listed = door
+                .store
+                .failed_before(self.object, began_at, &after, door.max_records);
+            let keys = match listed.await {
                 Ok(keys) => keys,
                 Err(error) if matches!(error.kind, ErrorKind::Unreachable | ErrorKind::Busy) => {
                     self.reason = Some(chain(&error));

@@ -1,0 +1,186 @@
+//! The store: all that the door and a sweep's pass ask of the database, one method a question.
+//!
+//! [`Database`] is the real one, over the left wall. A trait stands between because what the door promises is
+//! also proved against a simulated database, where every connection may break at every question.
+
+use crate::mapping::Mapping;
+use crate::postgres::connect::Pool;
+use crate::postgres::receipt::{Receipt, Writer, Written};
+use crate::postgres::rows::{Counted, Reader};
+use crate::postgres::{Error, Problem, changes, failures, inventory};
+use crate::sync::change::{Key, ObjectIndex, Op};
+use crate::sync::record::Read;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use std::sync::Arc;
+
+/// What the database answers, or how the question failed.
+pub type Asked<'a, T> = BoxFuture<'a, Result<T, Error>>;
+
+/// The database as the door sees it.
+pub trait Store: Send + Sync {
+    /// A key as the database prints it; `None` if no row can have it.
+    fn canonical(&self, object: ObjectIndex, key: &str) -> Option<Key>;
+
+    /// [`Reader::read`].
+    fn read<'a>(&'a self, object: ObjectIndex, keys: &'a [Key], full: &'a [bool]) -> Asked<'a, Read>;
+
+    /// [`Reader::page`].
+    fn page<'a>(&'a self, object: ObjectIndex, after: Option<&'a Key>, limit: i64) -> Asked<'a, Read>;
+
+    /// [`Reader::next_key`].
+    fn next_key<'a>(&'a self, object: ObjectIndex, after: Option<&'a Key>) -> Asked<'a, Option<Key>>;
+
+    /// [`Reader::owners`].
+    fn owners<'a>(&'a self, object: ObjectIndex, ids: &'a [String]) -> Asked<'a, Vec<(String, Key)>>;
+
+    /// [`Reader::count`].
+    fn count(&self, object: ObjectIndex) -> Asked<'_, Counted>;
+
+    /// [`Writer::note_ids`].
+    fn note_ids<'a>(&'a self, object: ObjectIndex, ids: &'a [(Key, String)]) -> Asked<'a, ()>;
+
+    /// [`Writer::write`], and whether it may have named rows ([`Writer::may_have_named`]).
+    fn receipt<'a>(&'a self, receipt: &'a Receipt) -> Asked<'a, (Vec<Written>, bool)>;
+
+    /// [`changes::name`].
+    fn name<'a>(&'a self, object: ObjectIndex, keys: &'a [Key], op: Op) -> Asked<'a, ()>;
+
+    /// [`failures::before`].
+    fn failed_before<'a>(
+        &'a self,
+        object: ObjectIndex,
+        before: i64,
+        after: &'a Key,
+        limit: usize,
+    ) -> Asked<'a, Vec<Key>>;
+
+    /// [`inventory::access`] of one object: what this role may not do with its table.
+    fn lacking(&self, object: ObjectIndex) -> Asked<'_, Vec<Problem>>;
+}
+
+/// The real database.
+pub struct Database {
+    mapping: Arc<Mapping>,
+    pool: Arc<Pool>,
+    tables: Vec<Table>,
+}
+
+/// What is known of one object's table: its SQL.
+pub struct Table {
+    /// Reads its rows.
+    pub reader: Reader,
+    /// Writes its receipts.
+    pub writer: Writer,
+}
+
+impl Database {
+    /// The database behind `pool`; `tables` are in the order of the mapping's objects.
+    pub fn new(mapping: Arc<Mapping>, pool: Arc<Pool>, tables: Vec<Table>) -> Database {
+        Database {
+            mapping,
+            pool,
+            tables,
+        }
+    }
+}
+
+impl Store for Database {
+    fn canonical(&self, object: ObjectIndex, key: &str) -> Option<Key> {
+        self.tables[object].reader.canonical(key)
+    }
+
+    fn read<'a>(&'a self, object: ObjectIndex, keys: &'a [Key], full: &'a [bool]) -> Asked<'a, Read> {
+        let asked = async move {
+            let session = self.pool.get().await?;
+            self.tables[object].reader.read(&session, keys, full).await
+        };
+        asked.boxed()
+    }
+
+    fn page<'a>(&'a self, object: ObjectIndex, after: Option<&'a Key>, limit: i64) -> Asked<'a, Read> {
+        let asked = async move {
+            let session = self.pool.get().await?;
+            self.tables[object].reader.page(&session, after, limit).await
+        };
+        asked.boxed()
+    }
+
+    fn next_key<'a>(&'a self, object: ObjectIndex, after: Option<&'a Key>) -> Asked<'a, Option<Key>> {
+        let asked = async move {
+            let session = self.pool.get().await?;
+            self.tables[object].reader.next_key(&session, after).await
+        };
+        asked.boxed()
+    }
+
+    fn owners<'a>(&'a self, object: ObjectIndex, ids: &'a [String]) -> Asked<'a, Vec<(String, Key)>> {
+        let asked = async move {
+            let session = self.pool.get().await?;
+            self.tables[object].reader.owners(&session, ids).await
+        };
+        asked.boxed()
+    }
+
+    fn count(&self, object: ObjectIndex) -> Asked<'_, Counted> {
+        let asked = async move {
+            let session = self.pool.get().await?;
+            self.tables[object].reader.count(&session).await
+        };
+        asked.boxed()
+    }
+
+    fn note_ids<'a>(&'a self, object: ObjectIndex, ids: &'a [(Key, String)]) -> Asked<'a, ()> {
+        let asked = async move {
+            let session = self.pool.get().await?;
+            self.tables[object].writer.note_ids(&session, ids).await
+        };
+        asked.boxed()
+    }
+
+    fn receipt<'a>(&'a self, receipt: &'a Receipt) -> Asked<'a, (Vec<Written>, bool)> {
+        let asked = async move {
+            let writer = &self.tables[receipt.object].writer;
+            let mut session = self.pool.get().await?;
+            let written = writer.write(&mut session, receipt).await?;
+            let named = writer.may_have_named(receipt, &written);
+            Ok((written, named))
+        };
+        asked.boxed()
+    }
+
+    fn name<'a>(&'a self, object: ObjectIndex, keys: &'a [Key], op: Op) -> Asked<'a, ()> {
+        let asked = async move {
+            let session = self.pool.get().await?;
+            changes::name(&session, &self.mapping.objects[object].name, keys, op).await
+        };
+        asked.boxed()
+    }
+
+    fn failed_before<'a>(
+        &'a self,
+        object: ObjectIndex,
+        before: i64,
+        after: &'a Key,
+        limit: usize,
+    ) -> Asked<'a, Vec<Key>> {
+        let asked = async move {
+            let session = self.pool.get().await?;
+            let name = &self.mapping.objects[object].name;
+            failures::before(&session, name, before, after, limit).await
+        };
+        asked.boxed()
+    }
+
+    fn lacking(&self, object: ObjectIndex) -> Asked<'_, Vec<Problem>> {
+        let asked = async move {
+            let alone = Mapping {
+                objects: vec![self.mapping.objects[object].clone()],
+                audit: None,
+            };
+            let session = self.pool.get().await?;
+            inventory::access(&session, &alone).await
+        };
+        asked.boxed()
+    }
+}
