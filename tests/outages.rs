@@ -3,6 +3,7 @@
 use super::support::daemon::{BOOKINGS, CONTACTS, Daemon, QUICK, Stage};
 use super::support::instep::wait_contacts_in_step;
 use super::support::postgres::Server;
+use super::support::proxy::{Proxy, Silent};
 use super::support::{DEADLINE, wait_until};
 use hubsyncd::cli::cluster::{Mode, Options};
 use hubsyncd::sandbox::{Endpoint, Fault, Settings, When};
@@ -256,6 +257,37 @@ async fn a_database_that_restarts_or_cuts_every_connection_while_changes_flow_lo
     assert_eq!(daemon.status().await["failures"], 0);
     daemon.signal("TERM");
     assert_eq!(daemon.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn connections_that_go_silent_for_a_while_or_for_ever_lose_nothing() {
+    let mut stage = Stage::with(
+        "silent",
+        Settings::default(),
+        &format!("{QUICK}[hubspot]\ntimeout = \"2s\"\n"),
+    )
+    .await;
+    stage.through.database = Some(Proxy::to_database(&stage.database));
+    stage.through.hubspot = Some(Proxy::to_http(&stage.sandbox.base_url()));
+    let daemon = stage.start().await;
+    let (database, hubspot) = (&stage.through.database, &stage.through.hubspot);
+    let proxies = [database.as_ref().unwrap(), hubspot.as_ref().unwrap()];
+    for (round, proxy) in proxies.into_iter().enumerate() {
+        assert!(proxy.connections() > 0, "the daemon goes through it");
+        proxy.silence(Silent::Both);
+        insert(&stage, &format!("held{round}")).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        proxy.silence(Silent::Not);
+        wait_contacts_in_step(&stage).await;
+        proxy.silence(Silent::Down);
+        insert(&stage, &format!("lost{round}")).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        proxy.cut();
+        proxy.silence(Silent::Not);
+        wait_contacts_in_step(&stage).await;
+    }
+    daemon.settled().await;
+    assert_eq!(stage.sandbox.world().records(CONTACTS).count(), 4);
 }
 
 #[tokio::test]

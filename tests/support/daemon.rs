@@ -1,6 +1,7 @@
 //! The built daemon between a database of its own and a sandbox of its own.
 
 use super::postgres::{Database, Server};
+use super::proxy::Proxy;
 use super::{DEADLINE, wait_until};
 use http_body_util::{BodyExt, Full};
 use hubsyncd::config::Config;
@@ -27,8 +28,19 @@ pub struct Stage {
     pub sandbox: Sandbox,
     /// TOML beyond what the stage writes, by section.
     pub toml: String,
+    /// Proxies that daemons started from now on go through.
+    pub through: Through,
     directory: TempDir,
     session: Session,
+}
+
+/// What stands between a daemon and its two ends.
+#[derive(Default)]
+pub struct Through {
+    /// Between daemon and database.
+    pub database: Option<Proxy>,
+    /// Between daemon and HubSpot.
+    pub hubspot: Option<Proxy>,
 }
 
 /// A daemon that runs.
@@ -74,6 +86,7 @@ impl Stage {
             database,
             sandbox,
             toml: toml.to_owned(),
+            through: Through::default(),
             directory,
             session,
         }
@@ -107,11 +120,17 @@ impl Stage {
     /// The daemon's command, with its environment.
     pub fn command(&self, name: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hubsyncd"));
+        let database = match &self.through.database {
+            Some(proxy) => proxy.database_url("hubsyncd", &self.database),
+            None => self.database.url_as("hubsyncd"),
+        };
+        let hubspot = self.through.hubspot.as_ref();
+        let hubspot = hubspot.map_or_else(|| self.sandbox.base_url(), Proxy::base_url);
         command
             .env_clear()
-            .env("DATABASE_URL", self.database.url_as("hubsyncd"))
+            .env("DATABASE_URL", database)
             .env("HUBSPOT_ACCESS_TOKEN", self.sandbox.token())
-            .env("HUBSPOT_BASE_URL", self.sandbox.base_url())
+            .env("HUBSPOT_BASE_URL", hubspot)
             .env("HUBSYNCD_SOCKET", self.socket(name))
             .env("HUBSYNCD_CONFIG", self.configuration())
             .env("RUST_LOG", "debug")

@@ -134,6 +134,13 @@ impl Database {
         self.url.replacen("ROLE", role, 1)
     }
 
+    /// The unix socket of its server.
+    pub fn socket(&self) -> PathBuf {
+        let (_, place) = self.url.split_once("host=").unwrap();
+        let (directory, port) = place.split_once("&port=").unwrap();
+        Path::new(directory).join(format!(".s.PGSQL.{port}"))
+    }
+
     /// Its address for a role, read.
     pub fn address(&self, role: &str) -> Address {
         Address::parse(&self.url_as(role)).unwrap()
