@@ -1,12 +1,14 @@
 //! The pace: one budget for the token, waited for.
 //!
 //! Whoever wants to send a request asks for a [`Slot`] in a lane and gets it when the window allows; a slot
-//! is good for one request and is consumed by it. The arithmetic is [`crate::sync::lanes`]; here are the
+//! is good for one request and is consumed by it. Searches have a window of their own. The arithmetic is [`crate::sync::lanes`]; here are the
 //! clock, the waiting, and what answers do to the budget: headers correct it, a refusal by policy closes it
 //! for as long as HubSpot wants, repeated trouble (5xx, time-outs, resets) closes it with a jittered
 //! back-off, and a refused token halts it until somebody calls [`Pace::resume`].
 //!
 //! After every closing one request goes alone; only when it succeeds do the others follow.
+
+mod slot;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,7 +19,9 @@ use tokio::time::Instant;
 
 use crate::retry::Schedule;
 pub use crate::sync::lanes::{Budget, Heard, Lane};
-use crate::sync::lanes::{Grant, Lanes, Ticket};
+use crate::sync::lanes::{Grant, Lanes};
+use slot::Place;
+pub use slot::Slot;
 
 /// Consecutive failures of the connection or the server after which everybody waits, not only the batch
 /// that met one: below that it may be the batch.
@@ -31,6 +35,14 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// Both clocks may differ a little: a day is over when this much of the next is.
 const MIDNIGHT_MARGIN: Duration = Duration::from_secs(5);
+
+/// The searches of an account: HubSpot allows five a second, not counted in the window. One is left to whoever else
+/// searches there, and as many are on their way at a time as in HubSpot's own SDK.
+const SEARCHES: Budget = Budget {
+    requests: 4,
+    window: Duration::from_secs(1),
+    in_flight: 3,
+};
 
 /// No wait that HubSpot asks for is shorter or longer than this.
 const WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(25 * 3600));
@@ -46,7 +58,8 @@ pub struct Pace {
 
 #[derive(Debug)]
 struct State {
-    lanes: Lanes,
+    window: Lanes,
+    searches: Lanes,
     halt: Option<Halt>,
     why: Why,
     daily_remaining: Option<u64>,
@@ -55,6 +68,15 @@ struct State {
     /// When the first of them was met.
     trouble_since: Option<Instant>,
     schedule: Schedule,
+}
+
+/// Which of HubSpot's limits a request counts against, beside the day's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Limit {
+    /// The rolling window.
+    Window,
+    /// The searches of one second.
+    Search,
 }
 
 /// Why the door is halted.
@@ -117,7 +139,8 @@ impl Pace {
     pub fn new(budget: Budget) -> Arc<Pace> {
         Arc::new(Pace {
             state: Mutex::new(State {
-                lanes: Lanes::new(budget),
+                window: Lanes::new(budget),
+                searches: Lanes::new(SEARCHES),
                 halt: None,
                 why: Why::Window,
                 daily_remaining: None,
@@ -133,7 +156,7 @@ impl Pace {
 
     /// Replaces the configured budget (a reload); what headers say corrects it again.
     pub fn configure(&self, budget: Budget) {
-        self.lock().lanes.set_budget(budget);
+        self.lock().window.set_budget(budget);
         self.changed.notify_waiters();
     }
 
@@ -152,8 +175,18 @@ impl Pace {
     /// Waits for leave to send one request. Dropping the future gives up the place in the queue; dropping
     /// the slot unused gives it back.
     pub async fn slot(self: &Arc<Pace>, lane: Lane) -> Slot {
+        self.wait(Limit::Window, lane).await
+    }
+
+    /// The same for a search, which has a limit of its own and takes nothing from the window.
+    pub async fn search_slot(self: &Arc<Pace>, lane: Lane) -> Slot {
+        self.wait(Limit::Search, lane).await
+    }
+
+    async fn wait(self: &Arc<Pace>, limit: Limit, lane: Lane) -> Slot {
         let place = Place {
-            ticket: self.lock().lanes.queue(lane),
+            ticket: self.lock().of(limit).queue(lane),
+            limit,
             pace: self,
         };
         loop {
@@ -161,7 +194,7 @@ impl Pace {
             tokio::pin!(changed);
             changed.as_mut().enable();
             let look_again = match place.try_take() {
-                Ok(grant) => return self.hold(grant),
+                Ok(grant) => return self.hold(limit, grant),
                 Err(look_again) => look_again,
             };
             match look_again {
@@ -176,14 +209,15 @@ impl Pace {
 
     /// One slot past the queue, past a pause and past a halt: for the daemon's probe of a halted door.
     pub fn probe(self: &Arc<Pace>) -> Slot {
-        let grant = self.lock().lanes.probe(self.now());
-        self.hold(grant)
+        let grant = self.lock().window.probe(self.now());
+        self.hold(Limit::Window, grant)
     }
 
     /// Stops everything until [`Pace::resume`]; the first reason is kept.
     pub fn halt(&self, halt: Halt) {
         let mut state = self.lock();
-        state.lanes.halt();
+        state.window.halt();
+        state.searches.halt();
         state.halt.get_or_insert(halt);
     }
 
@@ -196,7 +230,8 @@ impl Pace {
     pub fn resume(&self) {
         let mut state = self.lock();
         state.halt = None;
-        state.lanes.resume();
+        state.window.resume();
+        state.searches.resume();
         drop(state);
         self.changed.notify_waiters();
     }
@@ -205,7 +240,7 @@ impl Pace {
     pub fn paused(&self) -> Option<Pause> {
         let now = self.now();
         let state = self.lock();
-        let left = state.lanes.closed_until().saturating_sub(now);
+        let left = state.window.closed_until().saturating_sub(now);
         (!left.is_zero()).then_some(Pause { why: state.why, left })
     }
 
@@ -222,15 +257,16 @@ impl Pace {
         let now = self.now();
         let mut state = self.lock();
         Limits {
-            window_remaining: state.lanes.remaining(now),
-            window_max: state.lanes.budget().requests,
+            window_remaining: state.window.remaining(now),
+            window_max: state.window.budget().requests,
             daily_remaining: state.daily_remaining,
         }
     }
 
-    fn hold(self: &Arc<Pace>, grant: Grant) -> Slot {
+    fn hold(self: &Arc<Pace>, limit: Limit, grant: Grant) -> Slot {
         Slot {
             pace: Arc::clone(self),
+            limit,
             grant,
             sent: false,
         }
@@ -247,17 +283,34 @@ impl Pace {
 }
 
 impl State {
-    fn close(&mut self, now: Duration, why: Why, wait: Duration) {
-        let until = now + wait.clamp(WAITS.0, WAITS.1);
-        if until >= self.lanes.closed_until() {
-            self.why = why;
+    fn of(&mut self, limit: Limit) -> &mut Lanes {
+        match limit {
+            Limit::Window => &mut self.window,
+            Limit::Search => &mut self.searches,
         }
-        self.lanes.close(until);
     }
 
-    fn slower(&mut self, now: Duration, why: Why, asked: Option<Duration>) {
+    /// Closes what the reason concerns: the limit that the request counted against, or everything.
+    fn close(&mut self, now: Duration, limit: Limit, why: Why, wait: Duration) {
+        let until = now + wait.clamp(WAITS.0, WAITS.1);
+        let everything = match why {
+            Why::Daily | Why::Migration | Why::Trouble => true,
+            Why::Window | Why::Second | Why::Locked => false,
+        };
+        if everything || limit == Limit::Window {
+            if until >= self.window.closed_until() {
+                self.why = why;
+            }
+            self.window.close(until);
+        }
+        if everything || limit == Limit::Search {
+            self.searches.close(until);
+        }
+    }
+
+    fn slower(&mut self, now: Duration, limit: Limit, why: Why, asked: Option<Duration>) {
         let usual = match why {
-            Why::Window | Why::Trouble => self.lanes.budget().window,
+            Why::Window | Why::Trouble => self.window.budget().window,
             Why::Second => Duration::from_secs(1),
             Why::Daily => self.until_midnight().unwrap_or(HOUR),
             Why::Locked => LOCK,
@@ -268,21 +321,21 @@ impl State {
             (_, Some(asked)) => asked,
             (_, None) => usual,
         };
-        self.close(now, why, wait);
+        self.close(now, limit, why, wait);
     }
 
-    fn trouble(&mut self, now: Duration, number: u64, asked: Option<Duration>) {
+    fn trouble(&mut self, now: Duration, limit: Limit, number: u64, asked: Option<Duration>) {
         self.trouble_since.get_or_insert_with(Instant::now);
         // Of eight that fail together only the first counts as a further attempt.
-        if self.lanes.predates_closing(number) {
+        if self.of(limit).predates_closing(number) {
             return;
         }
         self.troubles = self.troubles.saturating_add(1);
         if let Some(asked) = asked {
-            self.close(now, Why::Trouble, asked);
+            self.close(now, limit, Why::Trouble, asked);
         } else if self.troubles >= TROUBLE_MAX {
             let wait = self.schedule.next();
-            self.close(now, Why::Trouble, wait);
+            self.close(now, limit, Why::Trouble, wait);
         }
     }
 
@@ -299,281 +352,6 @@ fn until_midnight(now: &jiff::Zoned) -> Option<Duration> {
     Some(left + MIDNIGHT_MARGIN)
 }
 
-/// A place in the queue; leaving it gives back what was granted meanwhile.
-struct Place<'a> {
-    ticket: Ticket,
-    pace: &'a Pace,
-}
-
-impl Place<'_> {
-    fn try_take(&self) -> Result<Grant, Option<Duration>> {
-        let mut state = self.pace.lock();
-        let advance = state.lanes.advance(self.pace.now());
-        let mine = state.lanes.take(self.ticket);
-        drop(state);
-        if advance.granted > 0 {
-            self.pace.changed.notify_waiters();
-        }
-        mine.ok_or(advance.look_again)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.pace.lock().lanes.leave(self.ticket);
-        self.pace.changed.notify_waiters();
-    }
-}
-
-/// Leave to send one request. It counts against the window from now on; unused, it is given back.
-#[derive(Debug)]
-#[must_use = "a slot is a request that nobody else may send"]
-pub struct Slot {
-    pace: Arc<Pace>,
-    grant: Grant,
-    sent: bool,
-}
-
-impl Slot {
-    /// For whom it was granted.
-    pub fn lane(&self) -> Lane {
-        self.grant.lane
-    }
-
-    /// The request is on its way: from here on the slot is spent, also if the caller is cancelled.
-    pub(super) fn send(&mut self) {
-        self.sent = true;
-    }
-
-    /// The request's answer, or its failure, is known.
-    pub(super) fn answered(self, heard: Heard, daily_remaining: Option<u64>, verdict: Verdict) {
-        let now = self.pace.now();
-        let number = self.grant.number;
-        let mut state = self.pace.lock();
-        state.lanes.hear(number, heard, now);
-        if daily_remaining.is_some() {
-            state.daily_remaining = daily_remaining;
-        }
-        match verdict {
-            Verdict::Answered => {
-                state.lanes.succeeded(number);
-                state.troubles = 0;
-                state.trouble_since = None;
-                state.schedule.reset();
-            }
-            Verdict::Slower(why, asked) => {
-                // It answers, if only to be left alone.
-                state.trouble_since = None;
-                state.slower(now, why, asked);
-            }
-            Verdict::Trouble(asked) => state.trouble(now, number, asked),
-        }
-    }
-
-    /// The request's answer showed that the token is refused.
-    pub(super) fn halt(&self, reason: String) {
-        self.pace.halt(Halt { reason });
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let now = self.pace.now();
-        let mut state = self.pace.lock();
-        if self.sent {
-            state.lanes.answered(self.grant.number, now);
-        } else {
-            state.lanes.refund(self.grant.number);
-        }
-        drop(state);
-        self.pace.changed.notify_waiters();
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pace(requests: u32, in_flight: u32) -> Arc<Pace> {
-        Pace::new(Budget {
-            requests,
-            window: Duration::from_secs(10),
-            in_flight,
-        })
-    }
-
-    fn answer(mut slot: Slot, verdict: Verdict) {
-        slot.send();
-        slot.answered(Heard::default(), None, verdict);
-    }
-
-    /// How long until the next change gets a slot and is answered well.
-    async fn wait_for_change(pace: &Arc<Pace>) -> Duration {
-        let since = Instant::now();
-        answer(pace.slot(Lane::Change).await, Verdict::Answered);
-        since.elapsed()
-    }
-
-    fn is_about(took: Duration, expected: Duration) -> bool {
-        (expected..expected + Duration::from_millis(20)).contains(&took)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_window_is_waited_for() {
-        let pace = pace(3, 8);
-        for _ in 0..3 {
-            assert!(wait_for_change(&pace).await.is_zero());
-        }
-        assert!(is_about(wait_for_change(&pace).await, Duration::from_secs(10)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_wakes_who_waits_for_a_place_in_flight() {
-        let pace = pace(100, 1);
-        let first = pace.slot(Lane::Change).await;
-        let second = wait_for_change(&pace);
-        let answered = async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            answer(first, Verdict::Answered);
-        };
-        let (took, ()) = tokio::join!(second, answered);
-        assert!(is_about(took, Duration::from_millis(300)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_slot_dropped_unused_or_never_picked_up_is_given_back() {
-        let pace = pace(1, 8);
-        drop(pace.slot(Lane::Change).await);
-        let held = pace.slot(Lane::Change).await;
-        let waiting = tokio::time::timeout(Duration::from_secs(1), pace.slot(Lane::Change)).await;
-        assert!(waiting.is_err());
-        drop(held);
-        assert!(wait_for_change(&pace).await.is_zero());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_cancelled_request_stays_charged() {
-        let pace = pace(1, 8);
-        let mut slot = pace.slot(Lane::Change).await;
-        slot.send();
-        drop(slot);
-        assert!(is_about(wait_for_change(&pace).await, Duration::from_secs(10)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn every_policy_waits_as_long_as_it_lasts_and_retry_after_wins() {
-        let asked = Some(Duration::from_secs(33));
-        for (why, asked, expected) in [
-            (Why::Window, None, Duration::from_secs(10)),
-            (Why::Second, None, Duration::from_secs(1)),
-            (Why::Daily, None, HOUR),
-            (Why::Locked, None, LOCK),
-            (Why::Locked, Some(Duration::from_millis(1)), LOCK),
-            (Why::Migration, asked, Duration::from_secs(33)),
-            (Why::Window, asked, Duration::from_secs(33)),
-            (Why::Window, Some(Duration::ZERO), WAITS.0),
-        ] {
-            let pace = pace(100, 8);
-            answer(pace.slot(Lane::Sweep).await, Verdict::Slower(why, asked));
-            assert_eq!(pace.paused().map(|pause| pause.why), Some(why));
-            let took = wait_for_change(&pace).await;
-            assert!(is_about(took, expected), "{why:?} with {asked:?}: {took:?}");
-            assert_eq!(pace.paused(), None);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_exhausted_day_ends_at_the_portals_midnight() {
-        let pace = pace(100, 8);
-        pace.set_day(Some("Nowhere/Unknown"), Some(0));
-        let expected = until_midnight(&jiff::Timestamp::now().to_zoned(TimeZone::UTC)).unwrap();
-        answer(pace.slot(Lane::Change).await, Verdict::Slower(Why::Daily, None));
-        let left = pace.paused().unwrap().left;
-        assert!(
-            left.abs_diff(expected) < Duration::from_secs(2),
-            "{left:?}, {expected:?}"
-        );
-    }
-
-    #[test]
-    fn midnight_is_found_also_on_days_of_23_and_25_hours() {
-        let left = |text: &str| until_midnight(&text.parse().unwrap()).unwrap() - MIDNIGHT_MARGIN;
-        let hours = |hours: u64| Duration::from_secs(hours * 3600);
-        assert_eq!(left("2026-11-20T22:00-05:00[-05:00]"), hours(2));
-        if TimeZone::get("Europe/Berlin").is_ok() {
-            assert_eq!(left("2026-03-29T00:00[Europe/Berlin]"), hours(23));
-            assert_eq!(left("2026-10-25T00:00[Europe/Berlin]"), hours(25));
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn three_troubles_in_a_row_make_everybody_wait_longer_and_longer() {
-        let pace = pace(1000, 8);
-        for _ in 0..TROUBLE_MAX - 1 {
-            answer(pace.slot(Lane::Change).await, Verdict::Trouble(None));
-            assert_eq!(pace.paused(), None);
-        }
-        let mut longest = Duration::ZERO;
-        for _ in 0..10 {
-            answer(pace.slot(Lane::Change).await, Verdict::Trouble(None));
-            longest = longest.max(pace.paused().unwrap().left);
-        }
-        assert!(longest > Duration::from_secs(10), "{longest:?}");
-        assert!(longest < Duration::from_secs(46), "{longest:?}");
-        wait_for_change(&pace).await;
-        answer(pace.slot(Lane::Change).await, Verdict::Trouble(None));
-        assert_eq!(pace.paused(), None, "a success begins anew");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn requests_that_fail_together_count_as_one_further_attempt() {
-        let pace = pace(1000, 8);
-        let mut slots = Vec::new();
-        for _ in 0..8 {
-            slots.push(pace.slot(Lane::Change).await);
-        }
-        for slot in slots {
-            answer(slot, Verdict::Trouble(None));
-        }
-        assert!(pace.paused().unwrap().left < Duration::from_millis(400));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_halt_stops_all_lanes_until_it_is_ended_and_the_first_reason_stays() {
-        let pace = pace(100, 8);
-        let slot = pace.slot(Lane::Change).await;
-        slot.halt("the token is refused".to_owned());
-        slot.halt("again".to_owned());
-        drop(slot);
-        assert_eq!(pace.halted().unwrap().reason, "the token is refused");
-        for lane in [Lane::Change, Lane::Sweep, Lane::Mirror] {
-            let waiting = tokio::time::timeout(Duration::from_secs(3600), pace.slot(lane)).await;
-            assert!(waiting.is_err());
-        }
-        answer(pace.probe(), Verdict::Answered);
-        let resumed = async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            pace.resume();
-        };
-        let (took, ()) = tokio::join!(wait_for_change(&pace), resumed);
-        assert!(is_about(took, Duration::from_secs(1)));
-        assert_eq!(pace.halted(), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn limits_tell_what_the_headers_told() {
-        let pace = pace(100, 8);
-        let mut slot = pace.slot(Lane::Change).await;
-        slot.send();
-        let heard = Heard {
-            requests: Some(190),
-            window: None,
-            remaining: Some(50),
-        };
-        slot.answered(heard, Some(1234), Verdict::Answered);
-        let limits = pace.limits();
-        assert_eq!(limits.window_remaining, 50);
-        assert_eq!(limits.window_max, 190);
-        assert_eq!(limits.daily_remaining, Some(1234));
-    }
-}
+#[path = "pace/tests.rs"]
+mod tests;
