@@ -4,6 +4,8 @@
 //! caller does the waiting, and its habit of giving up after fifteen minutes is switched off. A daemon's
 //! back-off has no end; whoever wants one counts.
 
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use backoff::SystemClock;
@@ -16,6 +18,26 @@ const JITTER: f64 = 0.5;
 
 /// The nominal length doubles from one attempt to the next.
 const GROWTH: f64 = 2.0;
+
+thread_local! {
+    /// Where this thread's jitter is drawn from; at first from what the machine's chance gave.
+    static DICE: Cell<u64> = Cell::new(RandomState::new().hash_one(()));
+}
+
+/// Draws this thread's jitter from `seed` from now on, so that a run on one thread can be repeated.
+pub fn seed(seed: u64) {
+    DICE.set(seed);
+}
+
+/// A number from 0 to 1 (SplitMix64).
+fn chance() -> f64 {
+    let state = DICE.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+    DICE.set(state);
+    let mut mixed = state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    f64::from(u32::try_from((mixed ^ (mixed >> 31)) >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
+}
 
 /// How long to wait before the next attempt: jittered, growing, without end.
 #[derive(Debug)]
@@ -31,7 +53,8 @@ impl Schedule {
             inner: ExponentialBackoff {
                 current_interval: initial,
                 initial_interval: initial,
-                randomization_factor: JITTER,
+                // Its dice cannot be seeded.
+                randomization_factor: 0.0,
                 multiplier: GROWTH,
                 max_interval: max,
                 start_time: Instant::now(),
@@ -48,7 +71,8 @@ impl Schedule {
     )]
     pub fn next(&mut self) -> Duration {
         let max = self.inner.max_interval;
-        self.inner.next_backoff().unwrap_or(max)
+        let nominal = self.inner.next_backoff().unwrap_or(max);
+        nominal.mul_f64(1.0 - JITTER + 2.0 * JITTER * chance())
     }
 
     /// Begins again at the initial length; called after a success.
@@ -73,6 +97,21 @@ mod tests {
         }
         schedule.reset();
         assert!(schedule.next() <= Duration::from_millis(151));
+    }
+
+    #[test]
+    fn waits_differ_unless_they_are_drawn_from_one_seed() {
+        let waits = || -> Vec<Duration> {
+            let mut schedule = Schedule::new(Duration::from_secs(1), Duration::from_secs(1));
+            (0..20).map(|_| schedule.next()).collect()
+        };
+        assert_ne!(waits(), waits());
+        seed(7);
+        let first = waits();
+        seed(7);
+        assert_eq!(waits(), first);
+        seed(8);
+        assert_ne!(waits(), first);
     }
 
     #[test]

@@ -1,25 +1,20 @@
 //! The client: one request for one slot.
 //!
-//! [`Client`] owns the connections, the token and the [`Pace`]. Every method takes a [`Slot`], sends exactly
-//! one request, tells the pace and the observer how it went, and returns what HubSpot said. It follows no
-//! redirection, repeats nothing, speaks plain HTTP only to this machine, and reads no more than
-//! [`BODY_BYTES_MAX`] of an answer, unpacked.
+//! [`Client`] owns the transport, the token and the [`Pace`]. Every method takes a [`Slot`], sends exactly
+//! one request, tells the pace and the observer how it went, and returns what HubSpot said.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Method, Url};
+use reqwest::Url;
+use reqwest::header::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::endpoint::Call;
 use super::error::{Asked, Cause, Failed};
 use super::pace::{Budget, Heard, Pace, Slot, Verdict};
 use super::reply;
-
-/// The most of an answer that is read, in bytes after unpacking. A full batch of 100 records of 64 KB
-/// texts is 6.4 MB.
-pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+use super::transport::{Incoming, Lost, Outgoing, Transport, Wire};
 
 /// The host that European tokens may have to be sent to.
 const EUROPE: &str = "api-eu1.hubapi.com";
@@ -113,7 +108,7 @@ pub enum Setup {
 /// Speaks to HubSpot.
 #[derive(Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    transport: Arc<dyn Transport>,
     base: Url,
     pub(super) api_version: Arc<str>,
     authorization: HeaderValue,
@@ -140,22 +135,29 @@ impl Client {
     ///
     /// If the settings are wrong, or this machine has no root certificates.
     pub fn new(settings: Settings) -> Result<Client, Setup> {
-        let base = Url::parse(&settings.base_url).map_err(|error| Setup::Address(error.to_string()))?;
-        let host = base.host_str().unwrap_or_default().to_owned();
-        if host.is_empty() || base.cannot_be_a_base() {
-            return Err(Setup::Address("it has no host".to_owned()));
-        }
-        let local = is_loopback(&host);
+        let base = address(&settings.base_url)?;
+        let local = is_loopback(base.host_str().unwrap_or_default());
         if base.scheme() != "https" && !(local && base.scheme() == "http") {
             return Err(Setup::Unencrypted);
         }
+        let wire = Wire::new(settings.timeout, base.scheme() == "https", local)?;
+        Client::over(settings, Arc::new(wire))
+    }
+
+    /// A client whose requests another transport carries; `settings.timeout` is that one's affair.
+    ///
+    /// # Errors
+    ///
+    /// If the settings are wrong.
+    pub fn over(settings: Settings, transport: Arc<dyn Transport>) -> Result<Client, Setup> {
+        let base = address(&settings.base_url)?;
         let token = settings.token.expose_secret().trim();
         let mut authorization =
             HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| Setup::Token)?;
         authorization.set_sensitive(true);
         Ok(Client {
-            http: connections(&settings, base.scheme() == "https", local)?,
-            elsewhere: token.starts_with("pat-eu1") && host != EUROPE,
+            transport,
+            elsewhere: token.starts_with("pat-eu1") && base.host_str() != Some(EUROPE),
             base,
             api_version: settings.api_version.into(),
             authorization,
@@ -235,29 +237,17 @@ impl Client {
         failed
     }
 
-    async fn exchange(&self, call: &Call<'_>, body: Option<Vec<u8>>) -> Result<Exchange, Cause> {
-        let method = if body.is_some() { Method::POST } else { Method::GET };
-        let mut request = self
-            .http
-            .request(method, call.url(&self.base))
-            .header(AUTHORIZATION, self.authorization.clone());
-        if let Some(body) = body {
-            request = request.header(CONTENT_TYPE, "application/json").body(body);
-        }
-        let mut response = request.send().await.map_err(cause)?;
-        let status = response.status().as_u16();
-        let headers = response.headers().clone();
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(cause)? {
-            if body.len() + chunk.len() > BODY_BYTES_MAX {
-                return Err(Cause::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Exchange {
-            status,
-            headers,
+    async fn exchange(&self, call: &Call<'_>, body: Option<Vec<u8>>) -> Result<Incoming, Cause> {
+        let request = Outgoing {
+            url: call.url(&self.base),
+            authorization: self.authorization.clone(),
             body,
+        };
+        self.transport.exchange(request).await.map_err(|lost| match lost {
+            Lost::Unconnected(error) => Cause::Unconnected(error),
+            Lost::TimedOut(error) => Cause::TimedOut(error),
+            Lost::Broken(error) => Cause::Broken(error),
+            Lost::TooLarge => Cause::TooLarge,
         })
     }
 }
@@ -266,12 +256,6 @@ impl Client {
 pub(super) struct Answer {
     pub body: Vec<u8>,
     pub correlation_id: Option<String>,
-}
-
-struct Exchange {
-    status: u16,
-    headers: HeaderMap,
-    body: Vec<u8>,
 }
 
 /// What of an answer's headers concerns us.
@@ -329,14 +313,12 @@ fn verdict(result: &Result<Answer, Failed>) -> Verdict {
     }
 }
 
-fn cause(error: reqwest::Error) -> Cause {
-    if error.is_connect() {
-        Cause::Unconnected(error)
-    } else if error.is_timeout() {
-        Cause::TimedOut(error)
-    } else {
-        Cause::Broken(error)
+fn address(text: &str) -> Result<Url, Setup> {
+    let base = Url::parse(text).map_err(|error| Setup::Address(error.to_string()))?;
+    if base.host_str().unwrap_or_default().is_empty() || base.cannot_be_a_base() {
+        return Err(Setup::Address("it has no host".to_owned()));
     }
+    Ok(base)
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -345,45 +327,4 @@ fn is_loopback(host: &str) -> bool {
         || bare
             .parse::<std::net::IpAddr>()
             .is_ok_and(|address| address.is_loopback())
-}
-
-fn connections(settings: &Settings, encrypted: bool, local: bool) -> Result<reqwest::Client, Setup> {
-    let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("hubsyncd/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        // A slot is one request; the library repeats nothing behind our back.
-        .retry(reqwest::retry::never())
-        .timeout(settings.timeout)
-        .connect_timeout(settings.timeout.min(Duration::from_secs(10)))
-        .pool_idle_timeout(Duration::from_secs(50))
-        .tcp_nodelay(true)
-        .tcp_keepalive(Duration::from_secs(30))
-        // A connection that died silently is noticed before the next batch times out on it.
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .http2_keep_alive_timeout(Duration::from_secs(10))
-        .tls_backend_preconfigured(tls(encrypted)?);
-    if local {
-        builder = builder.no_proxy();
-    }
-    builder.build().map_err(|error| Setup::Client(Box::new(error)))
-}
-
-/// TLS by rustls with ring and the machine's root certificates (`SSL_CERT_FILE` and `SSL_CERT_DIR` count).
-fn tls(encrypted: bool) -> Result<rustls::ClientConfig, Setup> {
-    let mut roots = rustls::RootCertStore::empty();
-    if encrypted {
-        let found = rustls_native_certs::load_native_certs();
-        let (good, _) = roots.add_parsable_certificates(found.certs);
-        if good == 0 {
-            return Err(Setup::Roots);
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Setup::Client(Box::new(error)))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
 }

@@ -69,11 +69,11 @@ pub struct Failed {
 #[derive(Debug)]
 pub(super) enum Cause {
     /// No connection: HubSpot never saw the request.
-    Unconnected(reqwest::Error),
+    Unconnected(Box<dyn std::error::Error + Send + Sync>),
     /// No whole answer in time.
-    TimedOut(reqwest::Error),
+    TimedOut(Box<dyn std::error::Error + Send + Sync>),
     /// The connection broke while the request or its answer was on the way.
-    Broken(reqwest::Error),
+    Broken(Box<dyn std::error::Error + Send + Sync>),
     /// The answer is larger than we read.
     TooLarge,
     /// A success whose body says nothing that can be understood.
@@ -187,9 +187,8 @@ impl Failed {
             source: None,
         };
         match cause {
-            // The address holds record ids, and says nothing the description does not.
             Cause::Unconnected(error) | Cause::TimedOut(error) | Cause::Broken(error) => {
-                failed.source = Some(Box::new(error.without_url()));
+                failed.source = Some(error);
             }
             Cause::TooLarge => {}
             Cause::Unreadable(unreadable) => failed.source = Some(Box::new(unreadable)),

@@ -1,7 +1,8 @@
 //! The right wall: it alone speaks to HubSpot.
 //!
 //! - [`pace`] is the one budget for the token: nothing is sent without a [`Slot`] from it.
-//! - [`client`] sends one request for one slot and hands back what HubSpot said, or [`Failed`].
+//! - [`client`] sends one request for one slot and hands back what HubSpot said, or [`Failed`]; [`transport`]
+//!   carries it.
 //! - [`wire`] writes request bodies around properties that stay the text Postgres made of them, and holds
 //!   the replies; `reply` reads them with every field optional, because HubSpot's documentation says so
 //!   and its history proves it.
@@ -17,6 +18,7 @@ mod loose;
 pub mod pace;
 mod redact;
 mod reply;
+pub mod transport;
 pub mod wire;
 
 pub use client::{Answered, Client, Observed, Observer, Settings, Setup};

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Milliseconds since 1970 that never go back, and can be moved ahead.
 #[derive(Debug)]
 pub(super) struct Clock {
-    started: Instant,
+    /// `None`: it stands until it is moved.
+    started: Option<Instant>,
     started_ms: i64,
     ahead_ms: AtomicI64,
 }
@@ -19,15 +20,25 @@ impl Clock {
     pub(super) fn start() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
-            started: Instant::now(),
+            started: Some(Instant::now()),
             started_ms: millis(since),
+            ahead_ms: AtomicI64::new(0),
+        }
+    }
+
+    /// A clock that stands at this time, milliseconds since 1970.
+    pub(super) fn standing(now_ms: i64) -> Self {
+        Self {
+            started: None,
+            started_ms: now_ms,
             ahead_ms: AtomicI64::new(0),
         }
     }
 
     /// Milliseconds since 1970, UTC.
     pub(super) fn now_ms(&self) -> i64 {
-        self.started_ms + millis(self.started.elapsed()) + self.ahead_ms.load(Ordering::Relaxed)
+        let running = self.started.map_or(0, |started| millis(started.elapsed()));
+        self.started_ms + running + self.ahead_ms.load(Ordering::Relaxed)
     }
 
     pub(super) fn advance(&self, by: Duration) {

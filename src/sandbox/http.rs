@@ -60,7 +60,7 @@ impl Query {
 }
 
 /// How an answer leaves.
-enum Delivery {
+pub(super) enum Delivery {
     Whole(Reply),
     /// Half of the body, then the connection ends.
     Truncated(Reply),
@@ -120,7 +120,7 @@ pub(super) async fn answer(
 }
 
 /// One request from admission to answer; the log has it from the start.
-async fn exchange(shared: Arc<Shared>, incoming: Incoming) -> (Delivery, Headers) {
+pub(super) async fn exchange(shared: Arc<Shared>, incoming: Incoming) -> (Delivery, Headers) {
     let route = Route::of(&incoming.method, incoming.uri.path());
     let endpoint = route.as_ref().map_or(Endpoint::Any, Route::endpoint);
     let number = shared.arrived(&incoming, endpoint);
@@ -302,8 +302,12 @@ fn reversed(mut reply: Reply) -> Reply {
     reply
 }
 
+fn response(reply: Reply, headers: Headers) -> Response {
+    enveloped(reply, headers).map(Body::from)
+}
+
 /// Puts an answer into HubSpot's envelope: content type, correlation id, rate headers.
-fn response(mut reply: Reply, headers: Headers) -> Response {
+pub(super) fn enveloped(mut reply: Reply, headers: Headers) -> axum::http::Response<String> {
     let correlation = uuid::Uuid::now_v7().to_string();
     if reply.status >= 400 && reply.body.is_object() {
         reply.body["correlationId"] = Value::from(correlation.clone());
@@ -313,7 +317,7 @@ fn response(mut reply: Reply, headers: Headers) -> Response {
         None if reply.body.is_null() => (None, String::new()),
         None => (Some("application/json;charset=utf-8"), reply.body.to_string()),
     };
-    let mut response = Response::new(Body::from(text));
+    let mut response = axum::http::Response::new(text);
     *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let sent = response.headers_mut();
     if let Some(kind) = kind {

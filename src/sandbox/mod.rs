@@ -8,7 +8,7 @@
 //!
 //! A test looks at the final state through [`Sandbox::world`], waits for it with [`Sandbox::wait_until`],
 //! and breaks things with [`Fault`]s, [`Sandbox::hold`] and [`Sandbox::refuse_record`]. The same can be
-//! done over HTTP below `/_sandbox/`.
+//! done over HTTP below `/_sandbox/`. A [`Portal`] is the same world without a port and with a clock that stands.
 //!
 //! ```no_run
 //! # async fn example() -> std::io::Result<()> {
@@ -34,6 +34,7 @@ mod limits;
 mod link;
 mod log;
 mod object_type;
+mod portal;
 mod problem;
 mod property;
 mod read;
@@ -50,6 +51,7 @@ mod write;
 pub use fault::{Endpoint, Fault, Policy, When};
 pub use log::{Request, Write};
 pub use object_type::{ObjectType, Record, Values};
+pub use portal::{Delivered, Portal};
 pub use property::{Choice, Kind, Name, Property, Writable};
 pub use world::{Link, World};
 
@@ -366,7 +368,11 @@ impl Drop for Hold {
 
 impl Shared {
     fn new(settings: Settings) -> Self {
-        let clock = Arc::new(Clock::start());
+        Self::around(settings, Clock::start())
+    }
+
+    fn around(settings: Settings, clock: Clock) -> Self {
+        let clock = Arc::new(clock);
         let shared = Self {
             limits: Mutex::new(Limits::new(
                 settings.requests_per_window,
