@@ -13,7 +13,7 @@ use crate::hubspot::{Lane, Why};
 use crate::postgres::changes::Looker;
 use crate::postgres::connect::Pool;
 use crate::postgres::control::{Armed, Arming, Awake, Control};
-use crate::postgres::{self};
+use crate::postgres::{self, ErrorKind};
 use crate::retry::Schedule;
 use crate::sync::arming::{Bell, Step};
 use crate::sync::change::{Change, ObjectIndex};
@@ -87,6 +87,8 @@ pub(super) struct Collect {
     probe_pauses: Schedule,
     safety_at: Instant,
     trouble: Option<Schedule>,
+    /// The change table is gone, or closed to us: the keeper looks what became of the schema.
+    unfit: Option<postgres::Error>,
 }
 
 /// Why the loop goes on.
@@ -141,6 +143,7 @@ impl Collect {
             probe_pauses: Schedule::new(PROBES.0, PROBES.1),
             safety_at: Instant::now(),
             trouble: None,
+            unfit: None,
         }
     }
 
@@ -154,6 +157,9 @@ impl Collect {
         self.by = By::Start;
         loop {
             self.board.tick("collect");
+            if let Some(error) = self.unfit.take() {
+                return Ended::Lost(error);
+            }
             let mut refused = false;
             match bell.step() {
                 Step::Look => {
@@ -252,10 +258,14 @@ impl Collect {
                     "the change table cannot be read, it is tried again: {}",
                     chain(&error)
                 );
+                self.looker.reset();
+                if matches!(error.kind, ErrorKind::Schema | ErrorKind::Denied) {
+                    self.unfit = Some(error);
+                    return false;
+                }
                 self.board.set_condition(Condition::Database, Some(chain(&error)));
                 let schedule = || Schedule::new(Duration::from_millis(100), Duration::from_secs(5));
                 self.trouble.get_or_insert_with(schedule);
-                self.looker.reset();
                 return false;
             }
         };

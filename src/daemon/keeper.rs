@@ -69,11 +69,17 @@ impl Keeper {
                     break;
                 }
                 End::Lost(error) => {
-                    self.board.set_condition(condition(&error), Some(chain(&error)));
+                    let condition = condition(&error);
+                    self.clear();
+                    self.board.set_condition(condition, Some(chain(&error)));
                     self.board.set_lease(Lease::Unknown);
                     let pause = pauses.next();
+                    let what = match condition {
+                        Condition::Schema => "the database does not fit, nothing is pushed until it does",
+                        _ => "the database is not to be had; changes wait in it",
+                    };
                     warn!(
-                        "the database is not to be had; changes wait in it, next attempt in {} ms: {}",
+                        "{what}, next attempt in {} ms: {}",
                         pause.as_millis(),
                         chain(&error)
                     );
@@ -185,10 +191,13 @@ impl Keeper {
                 Err(opening_failed(error, hint, pushed))
             }
             Err(Unprepared::Exit(exit)) if !pushed => Err(End::Exit(exit)),
-            Err(Unprepared::Exit(exit)) => Err(End::Lost(postgres::Error::new(
-                ErrorKind::Schema,
-                exit.error.to_string(),
-            ))),
+            Err(Unprepared::Exit(exit)) => {
+                let mut words = exit.error.to_string();
+                if let Some(hint) = exit.hint {
+                    words = format!("{words}; {hint}");
+                }
+                Err(End::Lost(postgres::Error::new(ErrorKind::Schema, words)))
+            }
         }
     }
 

@@ -71,6 +71,9 @@ pub async fn run(config: Config) -> Result<(), Exit> {
     let server = http::Server::bind(&shared.config.http).map_err(|error| {
         Exit::new(UNAVAILABLE, error).hint("look at [http] in the configuration, and at who may write there")
     })?;
+    if let Some(address) = server.tcp_address() {
+        info!("hubsyncd listens on {address}, for who knows the cron secret");
+    }
     let mut tasks = shared.spawn(server);
     systemd::ready();
     info!(version = env!("CARGO_PKG_VERSION"), "hubsyncd runs");

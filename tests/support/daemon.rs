@@ -30,6 +30,7 @@ pub struct Stage {
     pub toml: String,
     /// Proxies that daemons started from now on go through.
     pub through: Through,
+    environment: Vec<(String, String)>,
     directory: TempDir,
     session: Session,
 }
@@ -87,9 +88,15 @@ impl Stage {
             sandbox,
             toml: toml.to_owned(),
             through: Through::default(),
+            environment: Vec::new(),
             directory,
             session,
         }
+    }
+
+    /// Sets a variable in the environment of the daemons to come.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// Installs what the stage's mapping wants.
@@ -104,7 +111,11 @@ impl Stage {
         let environment = |name: &str| match name {
             "HUBSPOT_ACCESS_TOKEN" => Some("pat-na1-x".to_owned()),
             "DATABASE_URL" => Some("postgres://hubsyncd@localhost/x".to_owned()),
-            _ => None,
+            _ => self
+                .environment
+                .iter()
+                .find(|(of, _)| of == name)
+                .map(|(_, value)| value.clone()),
         };
         let path = self.configuration();
         Config::load(Some(&path), &environment).unwrap().mapping
@@ -134,6 +145,7 @@ impl Stage {
             .env("HUBSYNCD_SOCKET", self.socket(name))
             .env("HUBSYNCD_CONFIG", self.configuration())
             .env("RUST_LOG", "debug")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         command
     }

@@ -1,0 +1,93 @@
+//! Tests: the built daemon over TCP, where the cron secret is the key.
+
+use super::support::daemon::{Daemon, QUICK, Stage};
+use super::support::sweeping::logged;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const SECRET: &str = "a secret of the cron, long";
+const ROUTES: [(&str, &str); 12] = [
+    ("GET", "/status"),
+    ("GET", "/metrics"),
+    ("POST", "/sweep"),
+    ("POST", "/sweep?wait=true"),
+    ("GET", "/runs"),
+    ("GET", "/failures"),
+    ("POST", "/failures/retry"),
+    ("POST", "/reload"),
+    ("GET", "/api/admin/cron/batch-sync-hubspot"),
+    ("POST", "/api/admin/cron/batch-sync-hubspot"),
+    ("GET", "/"),
+    ("GET", "/api/admin/hubspot/contacts"),
+];
+
+/// Status and body of the answer to a request with these header lines.
+async fn ask(address: &str, method: &str, path: &str, headers: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// Where the daemon says that it listens.
+async fn address(daemon: &Daemon) -> String {
+    logged(daemon, "listens on 127.0.0.1:").await;
+    let log = daemon.log();
+    let rest = log.split_once("listens on ").unwrap().1;
+    let end = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.' && letter != ':');
+    rest[..end.unwrap_or(rest.len())].to_owned()
+}
+
+#[tokio::test]
+async fn over_tcp_every_route_but_livez_and_health_wants_the_secret() {
+    let mut stage = Stage::new("bearer").await;
+    stage.known_contact("s1").await;
+    stage.set("CRON_SECRET", SECRET);
+    stage.toml = format!("{QUICK}[http]\nlisten = \"127.0.0.1:0\"\n");
+    let daemon = stage.start().await;
+    let address = address(&daemon).await;
+    let almost = &SECRET[..SECRET.len() - 1];
+    for authorization in [
+        String::new(),
+        "Authorization: Bearer wrong\r\n".to_owned(),
+        "Authorization: Bearer \r\n".to_owned(),
+        format!("Authorization: Bearer {almost}\r\n"),
+        format!("Authorization: Bearer {SECRET}x\r\n"),
+        format!("Authorization: Basic {SECRET}\r\n"),
+        "x-vercel-cron: true\r\n".to_owned(),
+    ] {
+        for (method, path) in ROUTES {
+            let (code, body) = ask(&address, method, path, &authorization).await;
+            assert_eq!(
+                (code, body.as_str()),
+                (401, r#"{"error":"Unauthorized"}"#),
+                "{method} {path} {authorization}"
+            );
+        }
+        for path in ["/livez", "/health"] {
+            assert_eq!(ask(&address, "GET", path, &authorization).await.0, 200, "{path}");
+        }
+    }
+    assert_eq!(
+        stage.value("SELECT count(*) FROM hubsyncd.run").await.as_deref(),
+        Some("0"),
+        "nobody without the secret made it sweep"
+    );
+    let bearer = format!("Authorization: Bearer {SECRET}\r\n");
+    for (method, path, code) in [
+        ("GET", "/status", 200),
+        ("GET", "/metrics", 200),
+        ("GET", "/api/admin/cron/batch-sync-hubspot", 200),
+        ("POST", "/sweep?wait=true", 200),
+        ("GET", "/nowhere", 404),
+    ] {
+        let (answered, body) = ask(&address, method, path, &bearer).await;
+        assert_eq!(answered, code, "{method} {path}: {body}");
+    }
+    assert!(!daemon.log().contains(SECRET), "the secret is in no log");
+    assert_eq!(daemon.get("/status").await.0, 200, "the socket's file is its key");
+}
