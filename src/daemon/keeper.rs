@@ -131,13 +131,12 @@ impl Keeper {
         if collect.is_none() {
             let parts = Parts {
                 config: &self.config,
-                pool: &self.pool,
                 client: &self.client,
                 board: &self.board,
                 lease: &self.lease,
             };
             let prepared = tokio::select! {
-                prepared = self.alive(prepare::door(&parts, &shapes)) => prepared,
+                prepared = self.alive(prepare::door(&parts, &self.pool, &shapes)) => prepared,
                 error = control.lost() => return End::Lost(error),
                 () = self.stop.cancelled() => return End::Stopped,
             };

@@ -7,7 +7,7 @@
 
 use super::board::{Board, Condition};
 use super::desk::Desk;
-use super::door::store::{Database, Table};
+use super::door::store::{Database, Store, Table};
 use super::door::{Door, LinkKind, Object};
 use super::exit::{CONFIGURATION, Exit, NOT_PERMITTED};
 use crate::config::Config;
@@ -187,19 +187,22 @@ fn target<'a>(mapping: &'a Mapping, link: &Link) -> &'a Declared {
 }
 
 /// What the door is built from.
-pub(super) struct Parts<'a> {
-    pub(super) config: &'a Config,
-    pub(super) pool: &'a Arc<Pool>,
-    pub(super) client: &'a Arc<Client>,
-    pub(super) board: &'a Arc<Board>,
-    pub(super) lease: &'a Arc<AtomicBool>,
+pub struct Parts<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// HubSpot.
+    pub client: &'a Arc<Client>,
+    /// Where outcomes are counted.
+    pub board: &'a Arc<Board>,
+    /// Whether this daemon holds the lease.
+    pub lease: &'a Arc<AtomicBool>,
 }
 
 /// Builds the door once both ends are known.
 ///
 /// # Errors
 /// Code 78 where HubSpot's side does not fit the mapping.
-pub(super) async fn door(parts: &Parts<'_>, shapes: &[Shape]) -> Result<Door, Exit> {
+pub(super) async fn door(parts: &Parts<'_>, pool: &Arc<Pool>, shapes: &[Shape]) -> Result<Door, Exit> {
     let mapping = Arc::new(parts.config.mapping.clone());
     let portal = portal(parts.client, &mapping, parts.board).await?;
     let table = |at: ObjectIndex| {
@@ -213,6 +216,28 @@ pub(super) async fn door(parts: &Parts<'_>, shapes: &[Shape]) -> Result<Door, Ex
         }
     };
     let tables = (0..mapping.objects.len()).map(table).collect();
+    let store = Database::new(Arc::clone(&mapping), Arc::clone(pool), tables);
+    Ok(around(parts, shapes, &mapping, &portal, Arc::new(store)))
+}
+
+/// Builds a door over another store; HubSpot is asked as always.
+///
+/// # Errors
+/// Code 78 where HubSpot's side does not fit the mapping.
+pub async fn door_over(parts: &Parts<'_>, shapes: &[Shape], store: Arc<dyn Store>) -> Result<Door, Exit> {
+    let mapping = Arc::new(parts.config.mapping.clone());
+    let portal = portal(parts.client, &mapping, parts.board).await?;
+    Ok(around(parts, shapes, &mapping, &portal, store))
+}
+
+/// The door, with all that both ends said.
+fn around(
+    parts: &Parts<'_>,
+    shapes: &[Shape],
+    mapping: &Arc<Mapping>,
+    portal: &Portal,
+    store: Arc<dyn Store>,
+) -> Door {
     let object = |at: ObjectIndex| {
         let declared = &mapping.objects[at];
         let unique = shapes
@@ -224,7 +249,7 @@ pub(super) async fn door(parts: &Parts<'_>, shapes: &[Shape]) -> Result<Door, Ex
             .enumerate()
             .map(|(position, link)| LinkKind {
                 name: link.name(),
-                to_type: target(&mapping, link).object_type.clone(),
+                to_type: target(mapping, link).object_type.clone(),
                 label: portal.labels.get(&(at, position)).cloned(),
             });
         Object {
@@ -235,15 +260,14 @@ pub(super) async fn door(parts: &Parts<'_>, shapes: &[Shape]) -> Result<Door, Ex
     let after = mapping
         .objects
         .iter()
-        .map(|object| waits_for(&mapping, object))
+        .map(|object| waits_for(mapping, object))
         .collect();
     let backlog = Backlog::new(after, HELD_MAX, parts.config.batch.max_delay);
-    let store = Database::new(Arc::clone(&mapping), Arc::clone(parts.pool), tables);
-    Ok(Door {
+    Door {
         objects: (0..mapping.objects.len()).map(object).collect(),
-        audit: AuditLog::new(&mapping, shapes),
-        mapping,
-        store: Arc::new(store),
+        audit: AuditLog::new(mapping, shapes),
+        mapping: Arc::clone(mapping),
+        store,
         client: Arc::clone(parts.client),
         pace: Arc::clone(parts.client.pace()),
         desk: Arc::new(Desk::new(backlog)),
@@ -255,7 +279,7 @@ pub(super) async fn door(parts: &Parts<'_>, shapes: &[Shape]) -> Result<Door, Ex
         touch: parts.config.sweep.touch,
         max_bytes: parts.config.batch.max_bytes,
         shapes: shapes.to_vec(),
-    })
+    }
 }
 
 /// The objects whose new records an object's batches wait for.

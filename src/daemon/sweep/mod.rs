@@ -229,6 +229,16 @@ impl Sweeper {
         self.requests.ended(run);
     }
 
+    /// Sweeps one object and nothing else: no run is written down, no audit entry marked. Answers what it did, and why
+    /// not every row was reached, if so.
+    pub async fn pass(&self, door: &Arc<Door>, object: ObjectIndex) -> (Counts, Option<String>) {
+        let (end, counts, _) = Pass::new(self, door, object).run().await;
+        match end {
+            End::Complete => (counts, None),
+            End::Incomplete(why) => (counts, Some(why)),
+        }
+    }
+
     /// The changes that wanted this sweep are done, or wait again.
     async fn object_ended(
         &self,

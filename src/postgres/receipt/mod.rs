@@ -14,7 +14,7 @@
 mod statement;
 mod transaction;
 mod trouble;
-mod work;
+pub mod work;
 
 use super::changes;
 use super::{Error, ErrorKind, Session};
@@ -22,7 +22,8 @@ use crate::mapping::Mapping;
 use crate::sync::change::{Key, ObjectIndex, Op};
 use crate::sync::outcome::Refusal;
 use statement::Statements;
-use transaction::{Part, Tried};
+pub use transaction::Part;
+use transaction::Tried;
 
 /// A receipt is tried in halves at most so often because of waits; then the rest comes again later.
 const WAITS_MAX: u32 = 16;

@@ -11,7 +11,8 @@ use crate::sync::outcome::Refusal;
 use std::collections::HashSet;
 
 /// Which part of a receipt to write.
-pub(super) enum Part<'a> {
+#[derive(Debug)]
+pub enum Part<'a> {
     /// These entries, with their rows.
     Rows(&'a [usize]),
     /// This entry without its row, which refuses to be written.

@@ -1,4 +1,6 @@
 //! What one transaction of a receipt writes: decided from what each entry wants and what the locks got.
+//!
+//! The decision is pure, so that a simulated database writes what the real one would.
 
 use super::statement;
 use super::transaction::Part;
@@ -9,38 +11,52 @@ use crate::sync::outcome::Refusal;
 use std::collections::{HashMap, HashSet};
 
 /// What the locks at the begin got.
-#[derive(Default)]
-pub(super) struct Held {
+#[derive(Debug, Default)]
+pub struct Held {
     /// The rows we hold, with the HubSpot id they hold.
-    pub(super) rows: HashMap<String, Option<String>>,
+    pub rows: HashMap<String, Option<String>>,
     /// Rows that are there and that we do not hold, or were not asked to.
-    pub(super) there: HashSet<String>,
+    pub there: HashSet<String>,
     /// The audit entries we hold.
-    pub(super) entries: HashSet<i64>,
+    pub entries: HashSet<i64>,
     /// Unmarked audit entries that are there and that we do not hold.
-    pub(super) entries_out_of_reach: HashSet<i64>,
+    pub entries_out_of_reach: HashSet<i64>,
 }
 
-/// Everything to write, statement by statement.
-#[derive(Default)]
-pub(super) struct Work<'a> {
-    pub(super) ids: Vec<(&'a str, &'a str, bool)>,
-    pub(super) touched: Vec<&'a str>,
-    given: Vec<&'a str>,
-    marks: Vec<i64>,
-    seqs: Vec<i64>,
-    failures: Vec<serde_json::Value>,
-    failures_over: Vec<&'a str>,
-    intents_over: Vec<&'a str>,
-    intents: Vec<(&'a str, &'a str)>,
-    links_over: Vec<&'a str>,
-    links: Vec<(&'a str, &'a str, &'a str)>,
-    named: Vec<&'a str>,
-    pub(super) said: Vec<(usize, Written)>,
+/// Everything to write, statement by statement, in the order of the fields.
+#[derive(Debug, Default)]
+pub struct Work<'a> {
+    /// Rows that get their HubSpot id: (key, id, whether the sync time is written).
+    pub ids: Vec<(&'a str, &'a str, bool)>,
+    /// Rows whose sync time is written.
+    pub touched: Vec<&'a str>,
+    /// Audit entries to mark.
+    pub marks: Vec<i64>,
+    /// Rows whose lookups by others are named, since they have just got their id.
+    pub given: Vec<&'a str>,
+    /// Rows whose link memory ends.
+    pub links_over: Vec<&'a str>,
+    /// Rows whose failure ends.
+    pub failures_over: Vec<&'a str>,
+    /// Rows whose intent ends.
+    pub intents_over: Vec<&'a str>,
+    /// Links made: (key, link's name, target's HubSpot id).
+    pub links: Vec<(&'a str, &'a str, &'a str)>,
+    /// Failures, as `note_failures` takes them.
+    pub failures: Vec<serde_json::Value>,
+    /// Ids kept in the intent: (key, id).
+    pub intents: Vec<(&'a str, &'a str)>,
+    /// Rows named as changed.
+    pub named: Vec<&'a str>,
+    /// Changes deleted.
+    pub seqs: Vec<i64>,
+    /// What becomes of each entry, by its position in the receipt.
+    pub said: Vec<(usize, Written)>,
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn of(receipt: &'a Receipt, part: &Part<'_>, held: &Held) -> Work<'a> {
+    /// Decides, for a part of a receipt.
+    pub fn of(receipt: &'a Receipt, part: &Part<'_>, held: &Held) -> Work<'a> {
         let mut work = Work::default();
         match part {
             Part::Rows(indices) => {
