@@ -30,6 +30,7 @@ mod engine;
 mod exchange;
 mod failures;
 mod faults;
+mod fuzz;
 mod gone;
 mod hostile;
 mod incomplete;
