@@ -40,7 +40,7 @@ fn collect(root: &Path, directory: &Path, files: &mut Vec<Source>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             collect(root, &path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !is_tests(&path) {
             let text = std::fs::read_to_string(&path).unwrap();
             files.push(Source {
                 path: path.strip_prefix(root).unwrap().display().to_string(),
@@ -50,7 +50,13 @@ fn collect(root: &Path, directory: &Path, files: &mut Vec<Source>) {
     }
 }
 
-/// Unit tests stand at the end of their file.
+/// Some unit tests have a file of their own.
+fn is_tests(path: &Path) -> bool {
+    let name = path.file_stem().unwrap().to_str().unwrap();
+    name == "tests" || name.ends_with("_tests")
+}
+
+/// Others stand at the end of their file.
 fn without_tests(text: &str) -> &str {
     text.find("\n#[cfg(test)]\nmod ")
         .map_or(text, |at| &text[..at + 1])

@@ -131,16 +131,12 @@ fn values_of_the_wrong_kind_are_named_with_what_would_be_right() {
 
 #[test]
 fn what_this_version_does_not_have_is_refused_in_a_sentence() {
-    let text = refused("[mirror]\nevery = \"1h\"\n[alert]\nwebhook-url = \"https://x\"\n");
+    let text = refused("[mirror]\nevery = \"1h\"\n");
     assert!(
         text.contains("mirror: this version of hubsyncd has no mirror (take the section out)"),
         "{text}"
     );
-    assert!(
-        text.contains("alert: this version of hubsyncd has no alerts"),
-        "{text}"
-    );
-    assert_eq!(text.lines().count(), 2, "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
 }
 
 #[test]
@@ -366,31 +362,4 @@ fn the_verbs_find_the_socket_though_other_settings_are_wrong() {
         "{}",
         problems[0]
     );
-}
-
-#[test]
-fn the_unit_is_right_and_confined() {
-    if !super::support::extras() {
-        println!("not run: the unit is examined with systemd-analyze under HUBSYNCD_TEST_EXTRAS=1");
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let unit = directory.path().join("hubsyncd.service");
-    let shipped = include_str!("../systemd/hubsyncd.service");
-    assert!(shipped.contains("ExecStart=/usr/local/bin/hubsyncd run "));
-    let here = shipped.replace("/usr/local/bin/hubsyncd", env!("CARGO_BIN_EXE_hubsyncd"));
-    std::fs::write(&unit, here).unwrap();
-    let analyze = |arguments: &[&str]| {
-        let mut command = std::process::Command::new("systemd-analyze");
-        let output = command
-            .args(arguments)
-            .arg(&unit)
-            .output()
-            .expect("systemd is installed");
-        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {text}");
-    };
-    analyze(&["verify", "--man=no"]);
-    // 2.0 of 10; most services of a distribution have 9.
-    analyze(&["security", "--offline=true", "--threshold=20"]);
 }

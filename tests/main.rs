@@ -10,6 +10,7 @@
 mod support;
 
 mod adoption;
+mod alerts;
 mod arming;
 mod arrows;
 mod audit;
@@ -41,6 +42,7 @@ mod node;
 mod operating;
 mod outages;
 mod pace;
+mod packaging;
 mod payload;
 mod quoting;
 mod receipt;

@@ -3,6 +3,7 @@
 //! A verb prints its result on stdout and everything else on stderr. What goes wrong is printed with its whole chain
 //! of causes and what to do about it, and decides the exit code (sysexits, [`crate::daemon::exit`]).
 
+mod alert;
 mod client;
 pub mod cluster;
 mod demo;
@@ -60,6 +61,8 @@ enum Verb {
     Health(health::Arguments),
     /// List refused records with HubSpot's reason, or try them again
     Failures(failures::Arguments),
+    /// Try whether alerts arrive, or tell of a failed unit
+    Alert(alert::Arguments),
     /// Show the whole product on this machine, with nothing configured and nothing left behind
     Demo(demo::Arguments),
     /// Run a stand-in for HubSpot alone on a loopback port
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         Verb::Status(arguments) => alone(status::run(&surroundings, arguments)),
         Verb::Health(arguments) => alone(health::run(&surroundings, arguments)),
         Verb::Failures(arguments) => alone(failures::run(&surroundings, arguments)),
+        Verb::Alert(arguments) => alone(alert::run(&surroundings, arguments)),
         Verb::Demo(arguments) => threads().and_then(|threads| threads.block_on(demo::run(arguments))),
         Verb::Sandbox(arguments) => alone(sandbox::run(arguments)),
     };

@@ -44,6 +44,8 @@ pub struct Config {
     pub http: Http,
     /// When it calls itself unwell.
     pub health: Health,
+    /// Who is told that it is.
+    pub alert: Alert,
     /// Which table is which HubSpot object.
     pub mapping: Mapping,
 }
@@ -137,6 +139,13 @@ pub struct Health {
     pub fail_after: Duration,
 }
 
+/// `[alert]`
+#[derive(Debug, Clone, Default)]
+pub struct Alert {
+    /// Where JSON is posted on failure and on recovery; https unless the host is loopback. As good as a password.
+    pub webhook_url: Option<SecretString>,
+}
+
 /// Which secrets a verb cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
@@ -225,6 +234,24 @@ pub fn socket_path(path: Option<&Path>, environment: Environment<'_>) -> Result<
     let problems = findings.into_problems();
     if problems.is_empty() {
         Ok(PathBuf::from(socket.unwrap_or_else(|| DEFAULT_SOCKET.to_owned())))
+    } else {
+        Err(problems)
+    }
+}
+
+/// The file's `alert.webhook-url`, for the verb that tells of a daemon that failed. Other settings of the file may be
+/// wrong: they may be why it failed.
+///
+/// # Errors
+/// The file cannot be read, is no TOML, or its `[alert]` is wrong.
+pub fn webhook_url(path: Option<&Path>) -> Result<Option<SecretString>, Vec<Problem>> {
+    let (origin, text) = read_file(path)?;
+    let document = parse_toml(&origin, &text)?;
+    let findings = Findings::new(origin, &text);
+    let alert = settings::alert(&findings, document.get_ref().get("alert"));
+    let problems = findings.into_problems();
+    if problems.is_empty() {
+        Ok(alert.webhook_url)
     } else {
         Err(problems)
     }

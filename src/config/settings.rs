@@ -1,12 +1,13 @@
 //! The file's sections, one function each, with their defaults and limits.
 
 use super::section::{Fault, Findings, Section, a_kind, choose, text};
-use super::{Batch, Config, Database, Environment, Health, Http, HubSpot, Needs, Sweep, Touch};
+use super::{Alert, Batch, Config, Database, Environment, Health, Http, HubSpot, Needs, Sweep, Touch};
 use super::{DEFAULT_SOCKET, object, secrets};
 use secrecy::SecretString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -15,7 +16,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The sections of the file. `mirror` and `alert` are known by name only, to be refused with a better sentence.
+/// The sections of the file. `mirror` is known by name only, to be refused with a better sentence.
 const SECTIONS: &[&str] = &[
     "database", "hubspot", "batch", "sweep", "http", "health", "audit", "columns", "object", "mirror",
     "alert",
@@ -29,14 +30,9 @@ pub(super) fn read<'a>(
     environment: Environment<'_>,
 ) -> Config {
     let root = Section::root(findings, document, SECTIONS);
-    for (later, what) in [("mirror", "no mirror"), ("alert", "no alerts")] {
-        if root.value(later).is_some() {
-            let fault = Fault::new(
-                format!("this version of hubsyncd has {what}"),
-                "take the section out",
-            );
-            root.refuse(later, fault);
-        }
+    if root.value("mirror").is_some() {
+        let fault = Fault::new("this version of hubsyncd has no mirror", "take the section out");
+        root.refuse("mirror", fault);
     }
     Config {
         database: database(findings, &root, environment),
@@ -45,6 +41,7 @@ pub(super) fn read<'a>(
         sweep: sweep(findings, &root),
         http: http(findings, &root, environment),
         health: health(findings, &root),
+        alert: alert(findings, root.value("alert")),
         mapping: object::mapping(findings, &root),
     }
 }
@@ -162,15 +159,23 @@ fn hubspot<'a>(
 
 /// A base URL without the slash at its end; https, or anything on the loopback.
 fn base_url(url: &str) -> Result<String, Fault> {
-    let refuse = |message: &str| Fault::new(message, "e.g. \"https://api.hubapi.com\"");
+    let hint = "e.g. \"https://api.hubapi.com\"";
+    let parsed = secure_url(url, hint)?;
+    if parsed.query().is_some() {
+        return Err(Fault::new("has a query, which is not wanted here", hint));
+    }
+    Ok(url.trim().trim_end_matches('/').to_owned())
+}
+
+/// A URL of https, or of anything on the loopback.
+fn secure_url(url: &str, hint: &str) -> Result<hyper::Uri, Fault> {
+    let refuse = |message: &str| Fault::new(message, hint);
     let parsed: hyper::Uri = url.trim().parse().map_err(|_| refuse("is no URL"))?;
     let authority = parsed
         .authority()
         .ok_or_else(|| refuse("is no URL with a host"))?;
-    if authority.as_str().contains('@') || parsed.query().is_some() {
-        return Err(refuse(
-            "has a user, a password or a query, which are not wanted here",
-        ));
+    if authority.as_str().contains('@') {
+        return Err(refuse("has a user or a password, which are not wanted here"));
     }
     let host = authority.host().trim_matches(['[', ']']);
     let loopback = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
@@ -179,7 +184,7 @@ fn base_url(url: &str) -> Result<String, Fault> {
         Some("http") if loopback => {}
         _ => return Err(refuse("is not https, which every host but the loopback must be")),
     }
-    Ok(url.trim().trim_end_matches('/').to_owned())
+    Ok(parsed)
 }
 
 fn api_version(value: &DeValue<'_>) -> Result<String, Fault> {
@@ -364,6 +369,20 @@ fn health<'a>(findings: &'a Findings<'a>, root: &Section<'a>) -> Health {
         table.refuse("warn-after", fault);
     }
     health
+}
+
+pub(super) fn alert<'a>(findings: &'a Findings<'a>, value: Option<&'a Spanned<DeValue<'a>>>) -> Alert {
+    let table = Section::of(findings, "alert", value, &["webhook-url"]);
+    let webhook_url = table.read("webhook-url", |value| {
+        let url = text(value)?;
+        secure_url(&url, "e.g. \"https://hooks.example.com/…\"")?;
+        Ok(SecretString::from(url.trim().to_owned()))
+    });
+    if value.is_some() && table.value("webhook-url").is_none() {
+        let fault = Fault::new("is missing", "set it, or take the section out");
+        table.refuse("webhook-url", fault);
+    }
+    Alert { webhook_url }
 }
 
 /// A number already checked against its range, or its default.

@@ -124,6 +124,8 @@ pub enum Condition {
     Triggers,
     /// Changes that could not be named recur.
     Unnamed,
+    /// Alerts are not delivered.
+    Alerts,
 }
 
 impl Condition {
@@ -138,6 +140,7 @@ impl Condition {
             Condition::Deaf => "deaf",
             Condition::Triggers => "triggers",
             Condition::Unnamed => "unnamed-changes",
+            Condition::Alerts => "alerts",
         }
     }
 }

@@ -81,7 +81,9 @@ pub fn verdict(state: &State, limits: &config::Health, every: Duration, now: Ins
 fn severity(condition: Condition) -> Status {
     match condition {
         Condition::Database | Condition::Breaker | Condition::Hubspot | Condition::Schema => Status::Fail,
-        Condition::Quota | Condition::Deaf | Condition::Triggers | Condition::Unnamed => Status::Warn,
+        Condition::Quota | Condition::Deaf | Condition::Triggers | Condition::Unnamed | Condition::Alerts => {
+            Status::Warn
+        }
     }
 }
 

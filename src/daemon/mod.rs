@@ -4,6 +4,7 @@
 //! session, the lease, and inside it `collect`), the `sweep`, the socket (`http`), and systemd's reporter. A task that
 //! ends before it is asked to is a fault: the others are stopped and the process ends.
 
+pub mod alert;
 mod answers;
 pub mod board;
 mod census;
@@ -217,6 +218,17 @@ impl Shared {
         tasks.spawn(async move {
             server.run(context, stop).await;
             ("http", Ok(()))
+        });
+        let teller = alert::Teller {
+            board: Arc::clone(&self.board),
+            webhook: self.config.alert.webhook_url.clone(),
+            health: self.config.health.clone(),
+            every: self.config.sweep.every,
+            stop: self.stop.clone(),
+        };
+        tasks.spawn(async move {
+            teller.run().await;
+            ("alert", Ok(()))
         });
         let (board, stop) = (Arc::clone(&self.board), self.stop.clone());
         tasks.spawn(async move {

@@ -9,6 +9,8 @@
 //! - [`error`] sorts every failure by what the caller does about it, and `redact` takes out of HubSpot's
 //!   texts whatever may be a value of a row.
 //!
+//! [`webhook`] is not HubSpot's: alerts go there, over the wall's HTTPS.
+//!
 //! Nothing here retries: a slot is one request, and what is sent again is read again from Postgres first.
 
 pub mod client;
@@ -19,6 +21,7 @@ pub mod pace;
 mod redact;
 mod reply;
 pub mod transport;
+pub mod webhook;
 pub mod wire;
 
 pub use client::{Answered, Client, Observed, Observer, Settings, Setup};

@@ -140,7 +140,7 @@ fn lost(error: reqwest::Error) -> Lost {
 }
 
 /// TLS by rustls with ring and the machine's root certificates (`SSL_CERT_FILE` and `SSL_CERT_DIR` count).
-fn tls(encrypted: bool) -> Result<rustls::ClientConfig, Setup> {
+pub(super) fn tls(encrypted: bool) -> Result<rustls::ClientConfig, Setup> {
     let mut roots = rustls::RootCertStore::empty();
     if encrypted {
         let found = rustls_native_certs::load_native_certs();

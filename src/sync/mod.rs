@@ -3,6 +3,7 @@
 //! Everything here is a plain value or a plain function of plain values, so that it is tested by the
 //! thousand. Time comes in as a [`std::time::Duration`] since an epoch that the caller chooses.
 
+pub mod alarm;
 pub mod answer;
 pub mod arming;
 pub mod backlog;
