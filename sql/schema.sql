@@ -8,8 +8,9 @@ CREATE TABLE IF NOT EXISTS hubsyncd.change (
     seq          bigserial   NOT NULL,   -- in the order of capture, which is not the order of commit
     key          text,                   -- the row's key; null for * and T
     op           "char"      NOT NULL,   -- I inserted, N updated without HubSpot id, U updated, D deleted,
+                                         -- A a record to archive, since its row is gone or holds another id,
                                          -- T truncated, * something that could not be named: sweep the object
-    hubspot_id   text,                   -- with D: the id the row held
+    hubspot_id   text,                   -- with D: the id the row held; with A: the record
     captured_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (object, seq)
 ) WITH (
@@ -40,6 +41,8 @@ CREATE INDEX IF NOT EXISTS intent_due_at ON hubsyncd.intent (due_at) WHERE due_a
 CREATE TABLE IF NOT EXISTS hubsyncd.failure (
     object           text        NOT NULL,
     key              text        NOT NULL,
+    archive          text        NOT NULL DEFAULT '',      -- the HubSpot record that is not archived though its row is
+                                                           -- gone; empty: the row itself
     hubspot_id       text,
     category         text        NOT NULL,
     message          text        NOT NULL,
@@ -50,8 +53,20 @@ CREATE TABLE IF NOT EXISTS hubsyncd.failure (
     attempts         integer     NOT NULL DEFAULT 1,
     first_failed_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     last_failed_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (object, key)
+    PRIMARY KEY (object, key, archive)
 );
+
+-- HubSpot records that were archived because their rows were deleted: written before HubSpot is asked to, counted by
+-- the brake, kept as long as HubSpot can restore them, which is 90 days.
+CREATE TABLE IF NOT EXISTS hubsyncd.archived (
+    object       text        NOT NULL,
+    hubspot_id   text        NOT NULL,
+    key          text        NOT NULL,   -- of the row that was deleted
+    released     boolean     NOT NULL,   -- somebody said so, knowing of the brake; it counts no more
+    archived_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (object, hubspot_id)
+);
+CREATE INDEX IF NOT EXISTS archived_at ON hubsyncd.archived (object, archived_at);
 
 -- The associations that we made; those that people made are not here and are never touched.
 CREATE TABLE IF NOT EXISTS hubsyncd.link (

@@ -90,6 +90,9 @@ fn created() -> Entry {
         full_record: false,
         made_links: Vec::new(),
         rename: false,
+        found: false,
+        archived: Vec::new(),
+        unarchived: Vec::new(),
         row_gone: false,
     }
 }

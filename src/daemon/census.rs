@@ -72,7 +72,7 @@ impl Census {
                 Op::Insert => self.board.adjust_rows(change.object, 1, 1),
                 Op::Delete if change.hubspot_id.is_none() => self.board.adjust_rows(change.object, -1, -1),
                 Op::Delete => self.board.adjust_rows(change.object, -1, 0),
-                Op::New | Op::Update | Op::Everything | Op::Truncate => {}
+                Op::New | Op::Update | Op::Archive | Op::Everything | Op::Truncate => {}
             }
         }
     }

@@ -12,7 +12,7 @@ use super::door::{Door, LinkKind, Object};
 use super::exit::{CONFIGURATION, Exit, NOT_PERMITTED};
 use crate::config::Config;
 use crate::hubspot::{AssociationType, Client, Failed, Lane, Policy, PropertyInfo};
-use crate::mapping::{Link, Mapping, Object as Declared};
+use crate::mapping::{Link, Mapping, Object as Declared, OnDelete};
 use crate::postgres::audit::AuditLog;
 use crate::postgres::catalog::{self, Shape};
 use crate::postgres::connect::Pool;
@@ -262,7 +262,11 @@ fn around(
         .iter()
         .map(|object| waits_for(mapping, object))
         .collect();
-    let backlog = Backlog::new(after, HELD_MAX, parts.config.batch.max_delay);
+    let kept = (0..mapping.objects.len()).filter(|at| mapping.objects[*at].on_delete == OnDelete::Keep);
+    let backlog = kept.fold(
+        Backlog::new(after, HELD_MAX, parts.config.batch.max_delay),
+        Backlog::keeping,
+    );
     Door {
         objects: (0..mapping.objects.len()).map(object).collect(),
         audit: AuditLog::new(mapping, shapes),

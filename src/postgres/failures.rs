@@ -20,6 +20,8 @@ pub struct Failure {
     pub object: String,
     /// The row's key.
     pub key: String,
+    /// The HubSpot record that is not archived though its row is gone; empty: the row itself is refused.
+    pub archive: String,
     /// The row's HubSpot id, if it has one.
     pub hubspot_id: Option<String>,
     /// HubSpot's category in lower case, or one of ours; see [`crate::sync::outcome::Refusal`].
@@ -51,17 +53,25 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
-/// A place in the list. Its text is for a URL's query: the time, the object and the key, joined by colons.
+/// A place in the list. Its text is for a URL's query: the time, the object, the record to archive and the key, joined by
+/// colons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     last_failed_at: i64,
     object: String,
+    archive: String,
     key: String,
 }
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.last_failed_at, self.object, self.key)
+        let Cursor {
+            last_failed_at,
+            object,
+            archive,
+            key,
+        } = self;
+        write!(f, "{last_failed_at}:{object}:{archive}:{key}")
     }
 }
 
@@ -74,12 +84,13 @@ impl FromStr for Cursor {
     type Err = BadCursor;
 
     fn from_str(text: &str) -> Result<Cursor, BadCursor> {
-        // An object's name holds no colon, a key may.
-        let mut parts = text.splitn(3, ':');
+        // Neither an object's name nor a record's id holds a colon, a key may.
+        let mut parts = text.splitn(4, ':');
         let mut part = || parts.next().ok_or(BadCursor);
         Ok(Cursor {
             last_failed_at: part()?.parse().map_err(|_| BadCursor)?,
             object: part()?.to_owned(),
+            archive: part()?.to_owned(),
             key: part()?.to_owned(),
         })
     }
@@ -87,7 +98,7 @@ impl FromStr for Cursor {
 
 const COLUMNS: &str = "SELECT object, key, hubspot_id, category, message, properties, correlation_id, existing_id, \
     full_record, attempts, (extract(epoch FROM first_failed_at) * 1000000)::bigint, \
-    (extract(epoch FROM last_failed_at) * 1000000)::bigint FROM hubsyncd.failure";
+    (extract(epoch FROM last_failed_at) * 1000000)::bigint, archive FROM hubsyncd.failure";
 
 /// Lists at most `limit` failures after a place in the list, the latest refusal first.
 ///
@@ -95,9 +106,9 @@ const COLUMNS: &str = "SELECT object, key, hubspot_id, category, message, proper
 /// [`Error`] as the database has it.
 pub async fn list(session: &Session, after: Option<&Cursor>, limit: usize) -> Result<Page, Error> {
     let sql = format!(
-        "{COLUMNS} WHERE $1::bigint IS NULL OR (last_failed_at, object, key) \
-         < ('epoch'::timestamptz + $1 * interval '1 microsecond', $2, $3) \
-         ORDER BY last_failed_at DESC, object DESC, key DESC LIMIT $4"
+        "{COLUMNS} WHERE $1::bigint IS NULL OR (last_failed_at, object, key, archive) \
+         < ('epoch'::timestamptz + $1 * interval '1 microsecond', $2, $3, $5) \
+         ORDER BY last_failed_at DESC, object DESC, key DESC, archive DESC LIMIT $4"
     );
     let step = Step::new(sql)
         .with(after.map(|cursor| cursor.last_failed_at), Type::INT8)
@@ -107,7 +118,8 @@ pub async fn list(session: &Session, after: Option<&Cursor>, limit: usize) -> Re
         .with(
             i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1),
             Type::INT8,
-        );
+        )
+        .with(after.map(|cursor| cursor.archive.as_str()), Type::TEXT);
     let answers = pipeline::send(session, &[step]).await;
     let answers = answers.map_err(|error| Error::from_client("listing the failures", error))?;
     let mut failures: Vec<Failure> = answers.iter().flatten().map(failure).collect();
@@ -116,19 +128,22 @@ pub async fn list(session: &Session, after: Option<&Cursor>, limit: usize) -> Re
     let next = failures.last().filter(|_| more).map(|last| Cursor {
         last_failed_at: last.last_failed_at,
         object: last.object.clone(),
+        archive: last.archive.clone(),
         key: last.key.clone(),
     });
     Ok(Page { failures, next })
 }
 
-/// The failure of one row, if it has one.
+/// The failure of one row, if it has one: not that of a record it was.
 ///
 /// # Errors
 /// [`Error`] as the database has it.
 pub async fn get(session: &Session, object: &str, key: &str) -> Result<Option<Failure>, Error> {
-    let step = Step::new(format!("{COLUMNS} WHERE object = $1 AND key = $2"))
-        .with(object, Type::TEXT)
-        .with(key, Type::TEXT);
+    let step = Step::new(format!(
+        "{COLUMNS} WHERE object = $1 AND key = $2 AND archive = ''"
+    ))
+    .with(object, Type::TEXT)
+    .with(key, Type::TEXT);
     let answers = pipeline::send(session, &[step]).await;
     let answers =
         answers.map_err(|error| Error::from_client(format!("reading a failure of {object}"), error))?;
@@ -149,6 +164,7 @@ fn failure(row: &Row) -> Failure {
         attempts: row.get(9),
         first_failed_at: row.get(10),
         last_failed_at: row.get(11),
+        archive: row.get(12),
     }
 }
 
@@ -176,8 +192,8 @@ pub async fn counts(session: &Session, mapping: &Mapping) -> Result<Vec<u64>, Er
 /// [`Error`] as the database has it.
 pub async fn retry(session: &Session, object: Option<&str>, key: Option<&str>) -> Result<u64, Error> {
     let sql = format!(
-        "INSERT INTO hubsyncd.change (object, key, op) SELECT object, key, CASE WHEN full_record THEN 'N' ELSE 'U' END::\"char\" \
-         FROM hubsyncd.failure WHERE {XID_FIRST} AND ($1 IS NULL OR object = $1) AND ($2 IS NULL OR key = $2)"
+        "INSERT INTO hubsyncd.change (object, key, op, hubspot_id) SELECT object, key, CASE WHEN archive <> '' THEN 'A' \
+         WHEN full_record THEN 'N' ELSE 'U' END::\"char\", nullif(archive, '') FROM hubsyncd.failure WHERE {XID_FIRST} AND ($1 IS NULL OR object = $1) AND ($2 IS NULL OR key = $2)"
     );
     let named = session
         .execute_typed(&sql, &[(&object, Type::TEXT), (&key, Type::TEXT)])
@@ -186,7 +202,7 @@ pub async fn retry(session: &Session, object: Option<&str>, key: Option<&str>) -
 }
 
 /// The keys, in order and after `after`, of at most `limit` rows that were last refused before `moment` (microseconds
-/// since the Unix epoch).
+/// since the Unix epoch); not of records that are not archived.
 ///
 /// # Errors
 /// [`Error`] as the database has it.
@@ -197,7 +213,7 @@ pub async fn before(
     after: &str,
     limit: usize,
 ) -> Result<Vec<Key>, Error> {
-    let sql = "SELECT key FROM hubsyncd.failure WHERE object = $1 AND key > $2 \
+    let sql = "SELECT key FROM hubsyncd.failure WHERE object = $1 AND key > $2 AND archive = '' \
                AND last_failed_at < 'epoch'::timestamptz + $3 * interval '1 microsecond' ORDER BY key LIMIT $4";
     let step = Step::new(sql)
         .with(object, Type::TEXT)

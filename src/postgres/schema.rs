@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The tables of schema `hubsyncd`.
-pub(super) const TABLES: [&str; 8] = [
-    "change", "intent", "failure", "link", "run", "lease", "meta", "granted",
+pub(super) const TABLES: [&str; 9] = [
+    "change", "intent", "failure", "archived", "link", "run", "lease", "meta", "granted",
 ];
 /// The sequences of schema `hubsyncd`.
 pub(super) const SEQUENCES: [&str; 1] = ["change_seq_seq"];

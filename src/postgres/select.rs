@@ -127,7 +127,7 @@ impl<'a> Select<'a> {
              r.failed, r.problems\nFROM (VALUES (1)) AS one LEFT JOIN (\n  SELECT p.k, p.key, p.hubspot_id, \
              i.hubspot_id AS intent_id,\n  {} AS properties,\n  {} AS update_properties,\n  {} AS match_value,\n  \
              {} AS targets,\n  {} AS entries,\n  p.update_only_set, f.key IS NOT NULL AS failed,\n  {} AS problems,\n  \
-             {}\n  FROM p\n  LEFT JOIN hubsyncd.intent i ON i.object = {object} AND i.key = p.key\n  LEFT JOIN hubsyncd.failure f ON f.object = {object} AND f.key = p.key{joins}\n) AS r ON true \
+             {}\n  FROM p\n  LEFT JOIN hubsyncd.intent i ON i.object = {object} AND i.key = p.key\n  LEFT JOIN hubsyncd.failure f ON f.object = {object} AND f.key = p.key AND f.archive = ''{joins}\n) AS r ON true \
              ORDER BY r.k",
             self.properties(full),
             self.json(Sent::Update),

@@ -25,6 +25,8 @@ pub struct Claimed {
     pub seqs: Vec<i64>,
     /// Whether create-only properties go along also where the row turns out to have a HubSpot id.
     pub full: bool,
+    /// The HubSpot records that lost this row, as its changes say: they are to be archived unless a row holds them.
+    pub orphans: BTreeSet<String>,
     /// How often it was pushed before without an answer.
     pub attempts: u32,
     /// When the oldest of its changes was captured, microseconds since the Unix epoch.
@@ -53,6 +55,8 @@ pub struct Backlog {
     objects: Vec<Waiting>,
     /// For each object, the objects whose new records its batches wait for.
     after: Vec<Vec<ObjectIndex>>,
+    /// Objects whose deleted rows leave their HubSpot records alone.
+    kept: BTreeSet<ObjectIndex>,
     /// The most changes of one object held at a time.
     capacity: usize,
     max_delay: Duration,
@@ -71,6 +75,7 @@ impl Backlog {
         Backlog {
             objects,
             after,
+            kept: BTreeSet::new(),
             capacity,
             max_delay,
             looks: 0,
@@ -78,6 +83,12 @@ impl Backlog {
             pages: BTreeSet::new(),
             outdated: 0,
         }
+    }
+
+    /// The same, but what a deleted row of `object` was in HubSpot concerns nobody.
+    pub fn keeping(mut self, object: ObjectIndex) -> Backlog {
+        self.kept.insert(object);
+        self
     }
 
     /// How many more changes of each object may be admitted.
@@ -108,6 +119,7 @@ impl Backlog {
     pub fn admit(&mut self, look: u64, changes: Vec<Change>, now: Duration) -> usize {
         let mut new = 0;
         for change in changes {
+            let kept = self.kept.contains(&change.object);
             let object = &mut self.objects[change.object];
             if object.gone.contains_key(&change.seq) || !object.held.insert(change.seq) {
                 continue;
@@ -120,6 +132,7 @@ impl Backlog {
                         Named {
                             seqs: vec![change.seq],
                             full: op.sends_create_only(),
+                            orphans: change.hubspot_id.filter(|_| !kept).into_iter().collect(),
                             attempts: 0,
                             captured_at: change.captured_at,
                             arrived: now,
@@ -154,7 +167,7 @@ impl Backlog {
     /// The keys of `object` that may go out now, oldest change first, at most `max`.
     fn ready(&self, object: ObjectIndex, max: usize, now: Duration) -> Vec<Key> {
         let waiting = &self.objects[object];
-        let barrier = self.barrier(object);
+        let (barrier, newborn) = (self.barrier(object), waiting.first_fresh());
         waiting
             .order
             .iter()
@@ -162,7 +175,7 @@ impl Backlog {
                 let named = &waiting.keys[key];
                 named.not_before <= now
                     && !waiting.claimed.contains_key(key)
-                    && (!named.waits_behind(barrier) || named.arrived + ORDER_WAIT <= now)
+                    && (!named.waits_behind(barrier, newborn) || named.arrived + ORDER_WAIT <= now)
             })
             .take(max)
             .map(|(_, key)| key.clone())
@@ -173,17 +186,10 @@ impl Backlog {
     ///
     /// Arrival, not seq: one look shows all of a transaction, in which the booking may stand before its contact.
     fn barrier(&self, object: ObjectIndex) -> Option<Duration> {
-        let firsts = self.after[object].iter().filter_map(|target| {
-            let target = &self.objects[*target];
-            let waiting = target.fresh.first().map(|(arrived, _)| *arrived);
-            let claimed = target
-                .claimed
-                .values()
-                .filter_map(|in_flight| in_flight.fresh)
-                .min();
-            waiting.into_iter().chain(claimed).min()
-        });
-        firsts.min()
+        let targets = self.after[object].iter();
+        targets
+            .filter_map(|target| self.objects[*target].first_fresh())
+            .min()
     }
 
     /// When the next row may become ready by the passing of time alone; `now` if [`Backlog::take`] would give one out,
@@ -199,14 +205,14 @@ impl Backlog {
         if ready.len() >= max || ready.iter().any(|key| self.due(&waiting.keys[key]) <= now) {
             return Some(now);
         }
-        let barrier = self.barrier(object);
+        let (barrier, newborn) = (self.barrier(object), waiting.first_fresh());
         let unclaimed = waiting
             .keys
             .iter()
             .filter(|(key, _)| !waiting.claimed.contains_key(*key));
         let times = unclaimed.map(|(_, named)| {
             let at = named.not_before.max(self.due(named));
-            if named.waits_behind(barrier) {
+            if named.waits_behind(barrier, newborn) {
                 at.max(named.arrived + ORDER_WAIT)
             } else {
                 at
@@ -268,6 +274,7 @@ impl Backlog {
                 let named = Named {
                     seqs: claimed.seqs,
                     full: claimed.full,
+                    orphans: claimed.orphans,
                     attempts: claimed.attempts + u32::from(counts),
                     captured_at: claimed.captured_at,
                     arrived: claimed.arrived,

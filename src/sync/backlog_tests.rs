@@ -156,6 +156,37 @@ fn a_booking_waits_ten_seconds_at_most() {
 }
 
 #[test]
+fn a_deleted_row_carries_what_it_was_in_hubspot_and_what_is_kept_concerns_nobody() {
+    let deleted = |object, seq, key: &str| Change {
+        hubspot_id: Some(format!("id {seq}")),
+        ..change(object, seq, key, Op::Delete)
+    };
+    let mut backlog = backlog().keeping(1);
+    let changes = vec![deleted(0, 1, "a"), deleted(0, 2, "a"), deleted(1, 3, "b")];
+    admit(&mut backlog, changes, Duration::ZERO);
+    let claimed = backlog.take(0, 100, 250 * MS);
+    let ids: Vec<&str> = claimed[0].orphans.iter().map(String::as_str).collect();
+    assert_eq!(ids, ["id 1", "id 2"], "a key may be deleted twice");
+    assert!(backlog.take(1, 100, 250 * MS)[0].orphans.is_empty());
+}
+
+#[test]
+fn a_deleted_row_waits_for_new_ones_that_may_take_its_record_over() {
+    let mut backlog = backlog();
+    let deleted = Change {
+        hubspot_id: Some("7".to_owned()),
+        ..change(0, 1, "old", Op::Delete)
+    };
+    let changes = vec![deleted, change(0, 2, "new", Op::Insert)];
+    admit(&mut backlog, changes, Duration::ZERO);
+    let mut claimed = backlog.take(0, 100, 250 * MS);
+    assert_eq!(keys(&claimed), ["new"]);
+    assert!(backlog.take(0, 100, 300 * MS).is_empty());
+    backlog.release(0, claimed.pop().expect("one was claimed"), Release::Done);
+    assert_eq!(keys(&backlog.take(0, 100, 300 * MS)), ["old"]);
+}
+
+#[test]
 fn a_match_value_is_claimed_by_one_row_at_a_time() {
     let mut backlog = backlog();
     let changes = vec![change(0, 1, "a", Op::Insert), change(0, 2, "b", Op::Insert)];
@@ -211,7 +242,7 @@ fn a_prefetched_page_leaves_out_what_a_change_has_taken_or_will_take() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Change(usize, u8, bool),
+    Change(usize, u8, Op),
     Look,
     Take(usize),
     Release(prop::sample::Index, bool),
@@ -219,9 +250,13 @@ enum Step {
     Pass(u64),
 }
 
+fn op() -> impl Strategy<Value = Op> {
+    prop::sample::select(vec![Op::Insert, Op::New, Op::Update, Op::Delete, Op::Archive])
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0..2usize, 0..6u8, any::<bool>()).prop_map(|(object, key, new)| Step::Change(object, key, new)),
+        4 => (0..2usize, 0..6u8, op()).prop_map(|(object, key, op)| Step::Change(object, key, op)),
         3 => Just(Step::Look),
         4 => (0..2usize).prop_map(Step::Take),
         4 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(at, done)| Step::Release(at, done)),
@@ -246,9 +281,10 @@ proptest! {
         };
         for step in steps {
             match step {
-                Step::Change(object, key, new) => {
+                Step::Change(object, key, op) => {
                     seq += 1;
-                    table.push(change(object, seq, &key.to_string(), if new { Op::Insert } else { Op::Update }));
+                    let orphan = matches!(op, Op::Delete | Op::Archive).then(|| format!("{}", seq % 5));
+                    table.push(Change { hubspot_id: orphan, ..change(object, seq, &key.to_string(), op) });
                 }
                 Step::Look => drop(admit(&mut backlog, table.clone(), now)),
                 Step::Take(object) => flying.extend(backlog.take(object, 3, now).into_iter().map(|row| (object, row))),
@@ -269,6 +305,11 @@ proptest! {
                 }
                 Step::Release(..) => {}
                 Step::Pass(millis) => now += Duration::from_millis(millis),
+            }
+            for (object, row) in &flying {
+                let named = table.iter().filter(|change| change.object == *object && row.seqs.contains(&change.seq));
+                let orphans: BTreeSet<String> = named.filter_map(|change| change.hubspot_id.clone()).collect();
+                prop_assert_eq!(&row.orphans, &orphans, "what its changes say it was in HubSpot");
             }
             let mut claimed: Vec<(ObjectIndex, Key)> =
                 flying.iter().map(|(object, row)| (*object, row.key.clone())).collect();

@@ -19,6 +19,9 @@ pub enum Op {
     Update,
     /// `D`: the row was deleted; the change carries its HubSpot id.
     Delete,
+    /// `A`: a HubSpot record lost its row otherwise: it was made in vain, or its archiving is to be tried again; the
+    /// change carries its id.
+    Archive,
     /// `*`: something changed and could not be named; the object wants a sweep.
     Everything,
     /// `T`: the table was truncated; the object wants a sweep.
@@ -32,6 +35,7 @@ impl Op {
             b'I' => Op::Insert,
             b'N' => Op::New,
             b'D' => Op::Delete,
+            b'A' => Op::Archive,
             b'*' => Op::Everything,
             b'T' => Op::Truncate,
             _ => Op::Update,
@@ -45,6 +49,7 @@ impl Op {
             Op::New => b'N',
             Op::Update => b'U',
             Op::Delete => b'D',
+            Op::Archive => b'A',
             Op::Everything => b'*',
             Op::Truncate => b'T',
         }
@@ -67,7 +72,7 @@ pub struct Change {
     pub key: Option<Key>,
     /// Why.
     pub op: Op,
-    /// The deleted row's HubSpot id.
+    /// With [`Op::Delete`] the id that the deleted row held; with [`Op::Archive`] the record's.
     pub hubspot_id: Option<String>,
     /// When it was captured: microseconds since the Unix epoch by the database's clock.
     pub captured_at: i64,

@@ -8,6 +8,7 @@ pub mod answer;
 pub mod arming;
 pub mod backlog;
 pub mod change;
+pub mod deletion;
 pub mod lanes;
 pub mod outcome;
 pub mod plan;

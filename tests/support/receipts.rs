@@ -178,6 +178,9 @@ pub fn seen(number: usize) -> Entry {
         full_record: false,
         made_links: Vec::new(),
         rename: false,
+        found: false,
+        archived: Vec::new(),
+        unarchived: Vec::new(),
         row_gone: false,
     }
 }

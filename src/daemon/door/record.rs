@@ -333,6 +333,9 @@ fn blank_entry(claimed: &Claimed, item: &Item) -> Entry {
         full_record: claimed.full,
         made_links: Vec::new(),
         rename: false,
+        found: false,
+        archived: Vec::new(),
+        unarchived: Vec::new(),
         row_gone: false,
     }
 }

@@ -11,6 +11,7 @@
 //!
 //! A receipt takes three round trips: BEGIN with all locks, all writes, COMMIT; one if no row is written.
 
+mod orphan;
 mod statement;
 mod transaction;
 mod trouble;
@@ -64,6 +65,13 @@ pub struct Entry {
     pub made_links: Vec<(String, String)>,
     /// Whether to name the row again, e.g. because a property that only updates carry is set after a create.
     pub rename: bool,
+    /// Whether the record of `hubspot_id` was in HubSpot before this push gave it to the row: if the row holds another id
+    /// by now, it is nobody's to archive.
+    pub found: bool,
+    /// The HubSpot records that lost this row and are dealt with: archived, gone, or held by a row. Their failures end.
+    pub archived: Vec<String>,
+    /// The HubSpot records that lost this row and are not archived, with the reason: each becomes a failure.
+    pub unarchived: Vec<(String, Refusal)>,
     /// Whether the read found no such row: it is gone, or outside the mapping's condition (then it is
     /// [`Written::Done`], and the intent and link memory stay).
     pub row_gone: bool,
@@ -74,12 +82,14 @@ pub struct Entry {
 pub enum Written {
     /// It stands.
     Done,
-    /// The row is gone from its table; its changes, failure, intent and link memory are deleted.
+    /// The row is gone from its table; its changes, failure, intent and link memory are deleted. Where deleted rows are
+    /// archived, the record that HubSpot gave it meanwhile is named by a change.
     Gone,
     /// The row, or one of its audit entries, was not to be had; it keeps its changes (a row without any was given
     /// one) and is to be read and pushed again later.
     Locked,
-    /// The row holds another HubSpot id by now, which wins; the row was named as changed.
+    /// The row holds another HubSpot id by now, which wins; the row was named as changed, and so was, where deleted rows
+    /// are archived, the record made in vain.
     Lost {
         /// What happened, without values.
         reason: String,
@@ -186,7 +196,8 @@ impl Writer {
                 Written::Done => entry.rename || looked_up,
                 Written::Locked => entry.seqs.is_empty() || looked_up,
                 Written::Lost { .. } => true,
-                Written::Gone | Written::Refused(_) => false,
+                Written::Gone => self.statements.archives(),
+                Written::Refused(_) => false,
             }
         })
     }

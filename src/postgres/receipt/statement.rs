@@ -3,7 +3,7 @@
 //! Texts that name the application's tables are made once per object; what touches our own tables is constant.
 //! Casts stand on parameters, never on key columns, so that the application's indexes serve.
 
-use crate::mapping::{Mapping, Object, TableName};
+use crate::mapping::{Mapping, Object, OnDelete, TableName};
 use crate::postgres::catalog::Shape;
 use crate::postgres::changes::XID_FIRST;
 use crate::postgres::pipeline::Step;
@@ -37,6 +37,7 @@ pub(super) struct Statements {
     touch: String,
     name_owners: String,
     name_lookups: Vec<String>,
+    archives: bool,
     audit: Option<Audit>,
 }
 
@@ -85,6 +86,7 @@ impl Statements {
                 quote::literal(&declared.name),
             ),
             name_lookups: name_lookups(mapping, object, shapes, &keys),
+            archives: declared.on_delete == OnDelete::Archive,
             audit: mapping.audit.as_ref().map(audit),
         }
     }
@@ -165,6 +167,11 @@ impl Statements {
     pub(super) fn mark_collected(&self, read_at: i64) -> Option<Step<'_>> {
         let audit = self.audit.as_ref()?;
         Some(Step::new(&audit.mark_collected).with(read_at, Type::INT8))
+    }
+
+    /// Whether the HubSpot record of a row that is gone is archived.
+    pub(super) fn archives(&self) -> bool {
+        self.archives
     }
 
     /// Whether rows of other objects find their target among this object's rows.
@@ -276,6 +283,14 @@ pub(super) fn note_ids<'a>(object: &'a str, ids: impl Iterator<Item = (&'a str, 
         .with(ids, Type::TEXT_ARRAY)
 }
 
+/// Ends the failures of rows.
+pub(super) fn end_failures<'a>(object: &'a str, keys: Vec<&'a str>) -> Step<'a> {
+    let sql = "DELETE FROM hubsyncd.failure WHERE object = $1 AND key = ANY($2) AND archive = ''";
+    Step::new(sql)
+        .with(object, Type::TEXT)
+        .with(keys, Type::TEXT_ARRAY)
+}
+
 /// Deletes rows of one of our tables by key.
 pub(super) fn delete<'a>(table: &'static str, object: &'a str, keys: Vec<&'a str>) -> Step<'a> {
     let sql = format!("DELETE FROM hubsyncd.{table} WHERE object = $1 AND key = ANY($2)");
@@ -310,12 +325,12 @@ pub(super) fn remember_links<'a>(object: &'a str, links: &[(&'a str, &'a str, &'
 
 /// Notes failures: a new one, or one more attempt of an old one.
 pub(super) fn note_failures(object: &str, failures: Vec<Value>) -> Step<'_> {
-    let sql = "INSERT INTO hubsyncd.failure AS f (object, key, hubspot_id, category, message, properties, correlation_id, existing_id, \
+    let sql = "INSERT INTO hubsyncd.failure AS f (object, key, archive, hubspot_id, category, message, properties, correlation_id, existing_id, \
                full_record, attempts, first_failed_at, last_failed_at) \
-               SELECT $1, v.key, v.hubspot_id, v.category, v.message, v.properties, v.correlation_id, v.existing_id, \
-               v.full_record, 1, now(), now() FROM jsonb_to_recordset($2) AS v (key text, hubspot_id text, category text, \
+               SELECT $1, v.key, v.archive, v.hubspot_id, v.category, v.message, v.properties, v.correlation_id, v.existing_id, \
+               v.full_record, 1, now(), now() FROM jsonb_to_recordset($2) AS v (key text, archive text, hubspot_id text, category text, \
                message text, properties text[], correlation_id text, existing_id text, full_record boolean) \
-               ON CONFLICT (object, key) DO UPDATE SET hubspot_id = excluded.hubspot_id, category = excluded.category, \
+               ON CONFLICT (object, key, archive) DO UPDATE SET hubspot_id = excluded.hubspot_id, category = excluded.category, \
                message = excluded.message, properties = excluded.properties, correlation_id = excluded.correlation_id, \
                existing_id = excluded.existing_id, full_record = f.full_record OR excluded.full_record, \
                attempts = f.attempts + 1, last_failed_at = excluded.last_failed_at";
@@ -324,12 +339,19 @@ pub(super) fn note_failures(object: &str, failures: Vec<Value>) -> Step<'_> {
         .with(Value::Array(failures), Type::JSONB)
 }
 
-/// A failure as [`note_failures`] takes it. Text from HubSpot may hold NUL, which Postgres cannot store.
-pub(super) fn failure(key: &str, hubspot_id: Option<&str>, full_record: bool, refusal: &Refusal) -> Value {
+/// A failure as [`note_failures`] takes it: of the row, or of the record `archive` that lost it. Text from HubSpot may hold NUL, which Postgres cannot store.
+pub(super) fn failure(
+    key: &str,
+    archive: Option<&str>,
+    hubspot_id: Option<&str>,
+    full_record: bool,
+    refusal: &Refusal,
+) -> Value {
     let clean = |text: &str| text.replace('\0', "");
     let properties: Vec<String> = refusal.properties.iter().map(|name| clean(name)).collect();
     json!({
         "key": key,
+        "archive": clean(archive.unwrap_or_default()),
         "hubspot_id": hubspot_id.map(clean),
         "category": clean(&refusal.category),
         "message": clean(&refusal.message),

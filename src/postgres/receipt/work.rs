@@ -2,6 +2,7 @@
 //!
 //! The decision is pure, so that a simulated database writes what the real one would.
 
+use super::orphan;
 use super::statement;
 use super::transaction::Part;
 use super::{Entry, Receipt, Writer, Written};
@@ -34,12 +35,19 @@ pub struct Work<'a> {
     pub marks: Vec<i64>,
     /// Rows whose lookups by others are named, since they have just got their id.
     pub given: Vec<&'a str>,
+    /// Rows whose intent may hold a HubSpot id in vain, with the id they hold, if they are there: where deleted rows are
+    /// archived, another id in the intent is named as a record to archive.
+    pub in_vain: Vec<(&'a str, Option<&'a str>)>,
     /// Rows whose link memory ends.
     pub links_over: Vec<&'a str>,
-    /// Rows whose failure ends.
+    /// Rows whose failure, not that of a record they lost, ends.
     pub failures_over: Vec<&'a str>,
     /// Rows whose intent ends.
     pub intents_over: Vec<&'a str>,
+    /// Records that lost their row and are dealt with, whose failure ends: (key, id).
+    pub archived: Vec<(&'a str, &'a str)>,
+    /// Records that are not archived after all.
+    pub not_archived: Vec<&'a str>,
     /// Links made: (key, link's name, target's HubSpot id).
     pub links: Vec<(&'a str, &'a str, &'a str)>,
     /// Failures, as `note_failures` takes them.
@@ -106,7 +114,7 @@ impl<'a> Work<'a> {
             // All but an audit entry is written; the changes stay, so that it is marked by the next push.
             return Written::Locked;
         }
-        self.seqs.extend(&entry.seqs);
+        self.done(entry);
         if entry.rename {
             self.named.push(&entry.key);
         }
@@ -124,6 +132,7 @@ impl<'a> Work<'a> {
             None => {}
         }
         if entry.hubspot_id.is_some() {
+            self.in_vain.push((&entry.key, entry.hubspot_id.as_deref()));
             self.intents_over.push(&entry.key);
         }
         if entry.new_id().is_some() && entry.read_id.is_some() {
@@ -144,8 +153,25 @@ impl<'a> Work<'a> {
 
     fn failure(&mut self, entry: &'a Entry, refusal: &Refusal) {
         let id = entry.hubspot_id.as_deref().or(entry.read_id.as_deref());
-        self.failures
-            .push(statement::failure(&entry.key, id, entry.full_record, refusal));
+        self.failures.push(statement::failure(
+            &entry.key,
+            None,
+            id,
+            entry.full_record,
+            refusal,
+        ));
+    }
+
+    /// Its changes are done with, and with them what they say of records that lost the row.
+    fn done(&mut self, entry: &'a Entry) {
+        self.seqs.extend(&entry.seqs);
+        self.archived
+            .extend(entry.archived.iter().map(|id| (&*entry.key, id.as_str())));
+        for (id, refusal) in &entry.unarchived {
+            self.not_archived.push(id);
+            self.failures
+                .push(statement::failure(&entry.key, Some(id), Some(id), false, refusal));
+        }
     }
 
     fn made_links(&mut self, entry: &'a Entry) {
@@ -156,7 +182,8 @@ impl<'a> Work<'a> {
 
     /// The row's end: nothing of it is remembered. Entries of a row that is gone have nothing left to push.
     fn gone(&mut self, entry: &'a Entry, held: &Held) {
-        self.seqs.extend(&entry.seqs);
+        self.done(entry);
+        self.in_vain.push((&entry.key, None));
         self.marks
             .extend(entry.audit.iter().filter(|id| held.entries.contains(id)));
         self.failures_over.push(&entry.key);
@@ -166,7 +193,10 @@ impl<'a> Work<'a> {
 
     /// Another id won: it is read and pushed anew under that one.
     fn lost(&mut self, entry: &'a Entry, holds_one: bool) -> Written {
-        self.seqs.extend(&entry.seqs);
+        self.done(entry);
+        if !entry.found {
+            self.in_vain.push((&entry.key, None));
+        }
         self.intents_over.push(&entry.key);
         self.links_over.push(&entry.key);
         self.named.push(&entry.key);
@@ -184,7 +214,7 @@ impl<'a> Work<'a> {
     fn refused(&mut self, entry: &'a Entry, refusal: &Refusal) {
         self.failure(entry, refusal);
         self.made_links(entry);
-        self.seqs.extend(&entry.seqs);
+        self.done(entry);
         if let Some(id) = entry.new_id() {
             self.intents.push((&entry.key, id));
         }
@@ -204,6 +234,10 @@ impl<'a> Work<'a> {
         }
         steps.extend(statements.mark(read_at, self.marks.clone()));
         steps.extend(statements.name_lookups(&self.given));
+        if statements.archives() && !self.in_vain.is_empty() {
+            // Before the intent forgets them.
+            steps.push(orphan::name(object, &self.in_vain));
+        }
         self.own_steps(object, &mut steps);
         if !self.ids.is_empty() || !self.touched.is_empty() {
             // The application's deferred triggers audit now, not after we have marked.
@@ -215,11 +249,16 @@ impl<'a> Work<'a> {
 
     /// The statements on our own tables.
     fn own_steps(&'a self, object: &'a str, steps: &mut Vec<Step<'a>>) {
-        let over = [
-            ("link", &self.links_over),
-            ("failure", &self.failures_over),
-            ("intent", &self.intents_over),
-        ];
+        let over = [("link", &self.links_over), ("intent", &self.intents_over)];
+        if !self.failures_over.is_empty() {
+            steps.push(statement::end_failures(object, self.failures_over.clone()));
+        }
+        if !self.archived.is_empty() {
+            steps.push(orphan::end_failures(object, &self.archived));
+        }
+        if !self.not_archived.is_empty() {
+            steps.push(orphan::not_archived(object, self.not_archived.clone()));
+        }
         for (table, keys) in over {
             if !keys.is_empty() {
                 steps.push(statement::delete(table, object, keys.clone()));

@@ -3,6 +3,7 @@
 use super::waiting::InFlight;
 use super::{Backlog, Claimed};
 use crate::sync::change::{Key, ObjectIndex};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 impl Backlog {
@@ -45,6 +46,7 @@ impl Backlog {
                 key: key.clone(),
                 seqs: Vec::new(),
                 full: false,
+                orphans: BTreeSet::new(),
                 attempts: 0,
                 captured_at: 0,
                 arrived: now,

@@ -10,6 +10,7 @@ use std::time::Duration;
 pub(super) struct Named {
     pub(super) seqs: Vec<i64>,
     pub(super) full: bool,
+    pub(super) orphans: BTreeSet<String>,
     pub(super) attempts: u32,
     pub(super) captured_at: i64,
     pub(super) arrived: Duration,
@@ -56,6 +57,7 @@ impl Waiting {
             self.unorder(&key, &old);
             named.seqs.extend(old.seqs);
             named.full |= old.full;
+            named.orphans.extend(old.orphans);
             named.attempts = named.attempts.max(old.attempts);
             named.captured_at = named.captured_at.min(old.captured_at);
             named.arrived = named.arrived.min(old.arrived);
@@ -72,6 +74,13 @@ impl Waiting {
     pub(super) fn unorder(&mut self, key: &Key, named: &Named) {
         self.order.remove(&(named.first(), key.clone()));
         self.fresh.remove(&(named.arrived, key.clone()));
+    }
+
+    /// When the first of the rows that are on a first attempt to be created arrived.
+    pub(super) fn first_fresh(&self) -> Option<Duration> {
+        let waiting = self.fresh.first().map(|(arrived, _)| *arrived);
+        let claimed = self.claimed.values().filter_map(|in_flight| in_flight.fresh);
+        waiting.into_iter().chain(claimed).min()
     }
 
     /// Moves a waiting key to the claimed ones.
@@ -91,6 +100,7 @@ impl Waiting {
             key,
             seqs: named.seqs,
             full: named.full,
+            orphans: named.orphans,
             attempts: named.attempts,
             captured_at: named.captured_at,
             arrived: named.arrived,
@@ -99,9 +109,11 @@ impl Waiting {
 }
 
 impl Named {
-    /// Whether it waits for new records, the first of which arrived at `barrier`.
-    pub(super) fn waits_behind(&self, barrier: Option<Duration>) -> bool {
-        barrier.is_some_and(|barrier| barrier <= self.arrived)
+    /// Whether it waits for new records, the first of which arrived at `barrier`, or, being a deleted row whose HubSpot
+    /// record may belong to a new one by now, for those of its own object, the first of which arrived at `newborn`.
+    pub(super) fn waits_behind(&self, barrier: Option<Duration>, newborn: Option<Duration>) -> bool {
+        let behind = |first: Option<Duration>| first.is_some_and(|first| first <= self.arrived);
+        behind(barrier) || (!self.orphans.is_empty() && !self.full && behind(newborn))
     }
 
     pub(super) fn first(&self) -> i64 {
