@@ -91,13 +91,15 @@ CREATE TABLE IF NOT EXISTS hubsyncd.run (
 );
 CREATE INDEX IF NOT EXISTS run_started_at ON hubsyncd.run (started_at);
 
--- Who pushes; one row.
+-- Who pushes; one row. Receipts hold it FOR KEY SHARE under the generation they were pushed under.
 CREATE TABLE IF NOT EXISTS hubsyncd.lease (
     one         boolean     PRIMARY KEY DEFAULT true CHECK (one),
     holder      text,
-    generation  bigint      NOT NULL DEFAULT 0,
-    renewed_at  timestamptz
+    generation  bigint      NOT NULL DEFAULT 0,   -- grows whenever another daemon takes the lease
+    renewed_at  timestamptz                       -- the holder's last ping
 ) WITH (fillfactor = 20);
+-- When it was given back with nothing on its way to HubSpot; null while it is held, and after a holder that died.
+ALTER TABLE hubsyncd.lease ADD COLUMN IF NOT EXISTS stopped_at timestamptz;
 INSERT INTO hubsyncd.lease DEFAULT VALUES ON CONFLICT DO NOTHING;
 
 -- What is installed (keys `setup:…`, with the hash of each piece), and what the daemon has to remember.

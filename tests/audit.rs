@@ -69,6 +69,7 @@ impl World {
         let shapes = inspect(&self.daemon, &mapping).await.unwrap();
         let writer = Writer::new(&mapping, 0, &shapes);
         let receipt = Receipt {
+            generation: 0,
             object: 0,
             read_at: 1_767_323_045_678_901,
             entries: vec![entry],

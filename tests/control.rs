@@ -54,9 +54,10 @@ async fn cut(admin: &Session) {
 /// The lease's table, as `setup` makes it.
 async fn lease_table(admin: &Session) {
     let sql = "CREATE SCHEMA hubsyncd;
-               CREATE TABLE hubsyncd.lease (holder text, generation bigint DEFAULT 0, renewed_at timestamptz);
+               CREATE TABLE hubsyncd.lease (one boolean PRIMARY KEY DEFAULT true CHECK (one), holder text,
+                   generation bigint NOT NULL DEFAULT 0, renewed_at timestamptz, stopped_at timestamptz);
                INSERT INTO hubsyncd.lease DEFAULT VALUES;
-               GRANT USAGE ON SCHEMA hubsyncd TO hubsyncd; GRANT SELECT, UPDATE ON hubsyncd.lease TO hubsyncd";
+               GRANT USAGE ON SCHEMA hubsyncd TO hubsyncd; GRANT SELECT, INSERT, UPDATE ON hubsyncd.lease TO hubsyncd";
     admin.batch_execute(sql).await.unwrap();
 }
 
@@ -160,7 +161,7 @@ async fn a_lost_connection_is_an_event_and_frees_lock_and_lease() {
     let admin = database.session().await;
     lease_table(&admin).await;
     let mut control = open(&database).await;
-    assert!(control.try_lease().await.unwrap());
+    assert!(control.try_lease(None).await.unwrap().is_some());
     let armed = arm(control).await;
     cut(&admin).await;
     for error in [armed.lost().await, armed.wait_rung().await.unwrap_err()] {
@@ -170,7 +171,10 @@ async fn a_lost_connection_is_an_event_and_frees_lock_and_lease() {
     }
     assert_eq!(armed.disarm().await.err().unwrap().kind, ErrorKind::Unreachable);
     let mut next = open(&database).await;
-    wait_until("the lease is free", async || next.try_lease().await.unwrap()).await;
+    wait_until("the lease is free", async || {
+        next.try_lease(None).await.unwrap().is_some()
+    })
+    .await;
     arm(next).await;
 }
 
@@ -181,9 +185,9 @@ async fn one_session_holds_the_lease_and_the_other_knows_whom_it_waits_for() {
     lease_table(&admin).await;
     let (mut one, mut two) = (open(&database).await, open(&database).await);
     assert_eq!(one.holder().await.unwrap(), None);
-    assert!(one.try_lease().await.unwrap() && one.try_lease().await.unwrap());
+    assert!(one.try_lease(None).await.unwrap().is_some() && one.try_lease(None).await.unwrap().is_some());
     assert!(one.holds_lease());
-    assert!(!two.try_lease().await.unwrap() && !two.holds_lease());
+    assert!(two.try_lease(None).await.unwrap().is_none() && !two.holds_lease());
     let holder = two.holder().await.unwrap().unwrap();
     assert!(
         holder.contains(&format!("{} control ", env!("CARGO_PKG_VERSION"))),
@@ -200,17 +204,20 @@ async fn one_session_holds_the_lease_and_the_other_knows_whom_it_waits_for() {
             && row.get(1)
     );
     drop(one);
-    wait_until("the other takes over", async || two.try_lease().await.unwrap()).await;
+    wait_until("the other takes over", async || {
+        two.try_lease(None).await.unwrap().is_some()
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_lease_without_its_table_is_not_held() {
     let database = Database::new("unset").await;
     let mut control = open(&database).await;
-    assert_eq!(control.try_lease().await.unwrap_err().kind, ErrorKind::Schema);
+    assert_eq!(control.try_lease(None).await.unwrap_err().kind, ErrorKind::Schema);
     assert!(!control.holds_lease());
     lease_table(&database.session().await).await;
-    assert!(control.try_lease().await.unwrap());
+    assert!(control.try_lease(None).await.unwrap().is_some());
 }
 
 #[test]

@@ -19,7 +19,7 @@ async fn a_locked_row_keeps_its_change_and_the_others_are_written() {
         let seq = world.change(0).await;
         let ids = [(key(0), "90".to_owned()), (key(1), "91".to_owned())];
         world.writers[CONTACTS]
-            .note_ids(&world.daemon, &ids)
+            .note_ids(&world.daemon, 0, &ids)
             .await
             .unwrap();
         let named = Entry {

@@ -15,7 +15,7 @@ async fn a_receipt_writes_the_id_and_the_time_of_the_read_and_deletes_exactly_it
         let audit = world.entry_id(0).await;
         let later = world.entry_id(0).await;
         world.writers[CONTACTS]
-            .note_ids(&world.daemon, &[(key(0), "90".to_owned())])
+            .note_ids(&world.daemon, 0, &[(key(0), "90".to_owned())])
             .await
             .unwrap();
         assert_eq!(
@@ -76,7 +76,7 @@ async fn a_row_that_holds_another_id_by_then_keeps_it_and_is_named_as_changed() 
                WHEN '3' THEN '93' END";
     world.application.execute(sql, &[]).await.unwrap();
     world.writers[CONTACTS]
-        .note_ids(&world.daemon, &[(key(0), "90".to_owned())])
+        .note_ids(&world.daemon, 0, &[(key(0), "90".to_owned())])
         .await
         .unwrap();
     let seq = world.change(0).await;
@@ -111,7 +111,7 @@ async fn a_row_gone_meanwhile_is_forgotten_and_one_outside_the_condition_is_not(
         let sql = "INSERT INTO hubsyncd.link VALUES ('contacts', $1, 'bookings', '1', 'made')";
         world.owner.execute(sql, &[&&*key(number)]).await.unwrap();
         world.writers[CONTACTS]
-            .note_ids(&world.daemon, &[(key(number), "1".to_owned())])
+            .note_ids(&world.daemon, 0, &[(key(number), "1".to_owned())])
             .await
             .unwrap();
     }

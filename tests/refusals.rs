@@ -25,7 +25,7 @@ async fn a_row_that_the_applications_check_refuses_does_not_hold_up_the_others()
         }
         let refused_entry = entries[13].audit[0];
         world.writers[CONTACTS]
-            .note_ids(&world.daemon, &[(key(13), "913".to_owned())])
+            .note_ids(&world.daemon, 0, &[(key(13), "913".to_owned())])
             .await
             .unwrap();
         let written = world.write(CONTACTS, entries).await;

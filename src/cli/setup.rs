@@ -122,6 +122,6 @@ fn by_kind(error: &Error) -> (u8, Option<&'static str>) {
             Some("run setup as the owner of the tables, or give a DBA what `hubsyncd setup --print` prints"),
         ),
         ErrorKind::Schema => (exit::CONFIGURATION, None),
-        ErrorKind::Rows | ErrorKind::Other => (exit::SOFTWARE, None),
+        ErrorKind::Rows | ErrorKind::Fenced | ErrorKind::Other => (exit::SOFTWARE, None),
     }
 }

@@ -37,7 +37,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 const INTERVAL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(100));
 
 /// The control session in the state the bell's state says.
-enum Line {
+pub(super) enum Line {
     Awake(Awake),
     Armed(Armed),
 }
@@ -54,10 +54,9 @@ impl std::ops::Deref for Line {
 }
 
 /// Why the loop ended.
-#[derive(Debug)]
 pub(super) enum Ended {
-    /// The daemon stops.
-    Stopped,
+    /// The daemon stops; all that was under way is recorded, and the control session still holds the lease.
+    Stopped(Line),
     /// The control session is lost, and with it lease and bell.
     Lost(postgres::Error),
 }
@@ -166,6 +165,7 @@ impl Collect {
                     let saw_everything = tokio::select! {
                         biased;
                         () = stop.cancelled() => return self.stopped(line).await,
+                        error = line.lost() => return Ended::Lost(error),
                         saw_everything = self.look() => saw_everything,
                     };
                     bell = bell.looked(saw_everything);
@@ -236,8 +236,7 @@ impl Collect {
         while !self.door.desk.backlog().idle() {
             self.door.desk.freed().await;
         }
-        drop(line);
-        Ended::Stopped
+        Ended::Stopped(line)
     }
 
     /// Looks at the change table; true if memory now holds every visible change, or is full. A database that is

@@ -8,6 +8,7 @@ use super::board::{Board, Condition, Lease, Listener};
 use super::collect::{Collect, Ended};
 use super::door::Door;
 use super::exit::{CONFIGURATION, Exit, NOT_PERMITTED};
+use super::lease::{self, Hold, boot_time};
 use super::prepare::{self, Parts, Unprepared};
 use crate::config::Config;
 use crate::hubspot::Client;
@@ -16,12 +17,16 @@ use crate::postgres::connect::Pool;
 use crate::postgres::control::{Awake, Control};
 use crate::postgres::{self, ErrorKind, runs};
 use crate::retry::Schedule;
+use crate::sync::change::{Key, ObjectIndex, Op};
+use crate::sync::lease::Taken;
 use crate::sync::report::chain;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// How often a keeper that waits shows that it lives.
 const LIFE_SIGN: Duration = Duration::from_secs(1);
@@ -36,7 +41,7 @@ pub(super) struct Keeper {
     pub(super) pool: Arc<Pool>,
     pub(super) client: Arc<Client>,
     pub(super) board: Arc<Board>,
-    pub(super) lease: Arc<AtomicBool>,
+    pub(super) lease: Arc<Hold>,
     pub(super) door: Arc<OnceLock<Arc<Door>>>,
     pub(super) stop: CancellationToken,
 }
@@ -60,7 +65,7 @@ impl Keeper {
         while !self.stop.is_cancelled() {
             self.board.tick("collect");
             let end = self.session(&mut collect, &mut pauses).await;
-            self.lease.store(false, Ordering::Release);
+            self.lease.lose();
             self.board.set_listener(Listener::Down);
             match end {
                 End::Stopped => break,
@@ -90,6 +95,7 @@ impl Keeper {
         self.board.rest("collect");
         if let Some(mut collect) = collect {
             while collect.pushes.join_next().await.is_some() {}
+            self.name_doubts(&collect, false).await;
         }
         result
     }
@@ -122,12 +128,15 @@ impl Keeper {
             Ok(shapes) => shapes,
             Err(end) => return end,
         };
-        match self.take_lease(&mut control).await {
-            Ok(true) => {}
-            Ok(false) => return End::Stopped,
+        match self.take_lease(&mut control, collect.as_ref()).await {
+            Ok(Some(taken)) => self.settle_in(&control, &taken),
+            Ok(None) => return End::Stopped,
             Err(error) => return End::Lost(error),
         }
-        self.settle_in(&control);
+        let mut pings = JoinSet::new();
+        if let Some(pinger) = control.pinger() {
+            pings.spawn(lease::keep(pinger, Arc::clone(&self.lease)));
+        }
         if collect.is_none() {
             let parts = Parts {
                 config: &self.config,
@@ -158,12 +167,20 @@ impl Keeper {
         let Some(collect) = collect else {
             return End::Stopped;
         };
+        tokio::select! {
+            () = self.alive(tokio::time::sleep(self.lease.push_wait())) => {}
+            error = control.lost() => return End::Lost(error),
+            () = self.stop.cancelled() => return End::Stopped,
+        }
+        self.name_doubts(collect, false).await;
         // Another daemon may have held the lease since.
         collect.door.desk.backlog().outdate_pages();
-        self.lease.store(true, Ordering::Release);
         pauses.reset();
         match collect.run(control, &self.stop).await {
-            Ended::Stopped => End::Stopped,
+            Ended::Stopped(line) => {
+                self.give_back(&line).await;
+                End::Stopped
+            }
             Ended::Lost(error) => End::Lost(error),
         }
     }
@@ -200,14 +217,27 @@ impl Keeper {
         }
     }
 
-    /// Takes the lease, standing by for as long as another daemon holds it; false if the daemon stops.
-    async fn take_lease(&self, control: &mut Awake) -> Result<bool, postgres::Error> {
+    /// Takes the lease, standing by for as long as another daemon holds it; `None` if the daemon stops.
+    async fn take_lease(
+        &self,
+        control: &mut Awake,
+        collect: Option<&Collect>,
+    ) -> Result<Option<Taken>, postgres::Error> {
         let mut told = false;
         loop {
             self.board.tick("collect");
-            if control.try_lease().await? {
+            let sent = boot_time();
+            if let Some(taken) = control.try_lease(self.lease.own()).await? {
+                if let (false, Some(collect)) = (taken.resumed, collect) {
+                    self.doubt_all(collect);
+                }
+                self.lease.take(&taken, sent);
                 self.board.set_lease(Lease::Held);
-                return Ok(true);
+                return Ok(Some(taken));
+            }
+            let gone = self.lease.own() != Some(control.generation().await?);
+            if let (true, Some(collect)) = (gone, collect) {
+                self.name_doubts(collect, !told).await;
             }
             let holder = control.holder().await?;
             if !std::mem::replace(&mut told, true) {
@@ -219,9 +249,63 @@ impl Keeper {
             self.board.set_lease(Lease::Standby(holder));
             self.clear();
             tokio::select! {
-                stopped = self.rest(STANDBY) => if stopped { return Ok(false) },
+                stopped = self.rest(STANDBY) => if stopped { return Ok(None) },
                 error = control.lost() => return Err(error),
             }
+        }
+    }
+
+    /// Another daemon has held the lease: what is on its way here may arrive after what that one sent.
+    fn doubt_all(&self, collect: &Collect) {
+        let Some(own) = self.lease.own() else { return };
+        for (object, keys) in collect.door.desk.backlog().claimed().into_iter().enumerate() {
+            self.lease
+                .doubt(object, own, keys.into_iter().map(|key| (key, false)));
+        }
+    }
+
+    /// Names as changed what was on its way under a generation that is gone, so that its holder of now pushes it again.
+    async fn name_doubts(&self, collect: &Collect, first: bool) {
+        if first {
+            self.doubt_all(collect);
+        }
+        let doubts = self.lease.doubted();
+        if doubts.is_empty() {
+            return;
+        }
+        let mut batches: BTreeMap<(ObjectIndex, bool), Vec<Key>> = BTreeMap::new();
+        for ((object, key), doubt) in &doubts {
+            batches
+                .entry((*object, doubt.full))
+                .or_default()
+                .push(Key::clone(key));
+        }
+        for ((object, full), keys) in batches {
+            let op = if full { Op::New } else { Op::Update };
+            if let Err(error) = collect.door.store.name(object, &keys, op).await {
+                debug!(
+                    "rows that were on their way cannot be named now: {}",
+                    chain(&error)
+                );
+                return;
+            }
+        }
+        self.lease.settled(&doubts);
+        warn!(
+            rows = doubts.len(),
+            "rows that were on their way to HubSpot when the lease was lost are named as changed"
+        );
+    }
+
+    /// Notes a clean stop, unless something may still arrive at HubSpot.
+    async fn give_back(&self, control: &Control) {
+        let quiet = self.lease.is_quiet(self.config.hubspot.settle) && self.lease.may_ask();
+        self.lease.lose();
+        if quiet && let Err(error) = control.give_back().await {
+            debug!(
+                "the lease was not given back; its next holder waits a little: {}",
+                chain(&error)
+            );
         }
     }
 
@@ -231,7 +315,7 @@ impl Keeper {
     }
 
     /// The lease is held: says how changes are heard of.
-    fn settle_in(&self, control: &Control) {
+    fn settle_in(&self, control: &Control, taken: &Taken) {
         self.clear();
         let deaf = (!control.listen_proven()).then(|| {
             "notifications do not arrive over this connection; the change table is looked at all the time instead"
@@ -241,7 +325,16 @@ impl Keeper {
             warn!("{words}");
         }
         self.board.set_condition(Condition::Deaf, deaf);
-        info!("lease taken");
+        if taken.resumed {
+            info!("the lease was nobody else's meanwhile; pushing goes on");
+        } else if taken.wait.is_zero() {
+            info!("lease taken");
+        } else {
+            info!(
+                "lease taken; its last holder did not give it back, so pushing begins in {} ms",
+                taken.wait.as_millis()
+            );
+        }
     }
 
     /// Tells the board what the database remembers of earlier sweeps.

@@ -15,6 +15,7 @@ pub mod exit;
 pub mod health;
 pub mod http;
 mod keeper;
+pub mod lease;
 mod metrics;
 pub mod operations;
 pub mod prepare;
@@ -30,7 +31,6 @@ use board::{Board, Lease};
 use door::Door;
 use exit::{CONFIGURATION, Exit, SOFTWARE, UNAVAILABLE};
 use secrecy::ExposeSecret;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use sweep::Sweeper;
@@ -57,7 +57,7 @@ struct Shared {
     pool: Arc<Pool>,
     board: Arc<Board>,
     requests: Arc<Requests>,
-    lease: Arc<AtomicBool>,
+    lease: Arc<lease::Hold>,
     door: Arc<OnceLock<Arc<Door>>>,
     stop: CancellationToken,
 }
@@ -139,6 +139,8 @@ impl Shared {
             .map_err(|error| Exit::new(CONFIGURATION, error).hint("look at the database URL"))?;
         let board = Board::new(&config.mapping);
         let observed = Arc::clone(&board);
+        let lease = Arc::new(lease::Hold::default());
+        let (asked, unanswered) = (Arc::clone(&lease), Arc::clone(&lease));
         let client = Client::new(Settings {
             base_url: config.hubspot.base_url.clone(),
             api_version: config.hubspot.api_version.clone(),
@@ -154,17 +156,24 @@ impl Shared {
                     Answered::Status(status) => Some(status),
                     Answered::Unconnected | Answered::TimedOut | Answered::Broken => None,
                 };
+                if matches!(
+                    seen.outcome,
+                    Answered::TimedOut | Answered::Broken | Answered::Status(500..)
+                ) {
+                    unanswered.outcome_unknown();
+                }
                 observed.request(seen.endpoint, status, seen.took);
             }),
         })
-        .map_err(|error| Exit::new(CONFIGURATION, error).hint("look at [hubspot] and the token"))?;
+        .map_err(|error| Exit::new(CONFIGURATION, error).hint("look at [hubspot] and the token"))?
+        .asking(Arc::new(move || asked.may_ask()));
         Ok(Shared {
             pool: Arc::new(Pool::new(address.clone(), config.database.connections)),
             address,
             client: Arc::new(client),
             board,
             requests: Arc::default(),
-            lease: Arc::default(),
+            lease,
             door: Arc::default(),
             stop: CancellationToken::new(),
             config: Arc::new(config),

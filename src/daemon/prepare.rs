@@ -10,6 +10,7 @@ use super::desk::Desk;
 use super::door::store::{Database, Store, Table};
 use super::door::{Door, LinkKind, Object};
 use super::exit::{CONFIGURATION, Exit, NOT_PERMITTED};
+use super::lease::Hold;
 use crate::config::Config;
 use crate::hubspot::{AssociationType, Client, Failed, Lane, Policy, PropertyInfo};
 use crate::mapping::{Link, Mapping, Object as Declared, OnDelete};
@@ -194,8 +195,8 @@ pub struct Parts<'a> {
     pub client: &'a Arc<Client>,
     /// Where outcomes are counted.
     pub board: &'a Arc<Board>,
-    /// Whether this daemon holds the lease.
-    pub lease: &'a Arc<AtomicBool>,
+    /// This daemon's hold on the lease.
+    pub lease: &'a Arc<Hold>,
 }
 
 /// Builds the door once both ends are known.

@@ -50,6 +50,9 @@ impl std::fmt::Debug for Settings {
 /// Is told of every request, after its answer was read; must not block.
 pub type Observer = Arc<dyn Fn(Observed) + Send + Sync>;
 
+/// Is asked right before every request whether it may start; must not block.
+pub type Leave = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// How one request went, for metrics and logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observed {
@@ -116,6 +119,7 @@ pub struct Client {
     elsewhere: bool,
     pace: Arc<Pace>,
     observer: Observer,
+    leave: Leave,
 }
 
 impl std::fmt::Debug for Client {
@@ -163,7 +167,14 @@ impl Client {
             authorization,
             pace: Pace::new(settings.budget),
             observer: settings.observer,
+            leave: Arc::new(|| true),
         })
+    }
+
+    /// The same client, which sends nothing while `leave` says no.
+    #[must_use]
+    pub fn asking(self, leave: Leave) -> Client {
+        Client { leave, ..self }
     }
 
     /// The token's one budget.
@@ -183,6 +194,9 @@ impl Client {
         call: &Call<'_>,
         body: Option<Vec<u8>>,
     ) -> Result<Answer, Failed> {
+        if !(self.leave)() {
+            return Err(Failed::not_ours(call.doing()));
+        }
         slot.send();
         let started = Instant::now();
         let exchange = self.exchange(call, body).await;

@@ -239,6 +239,21 @@ impl Failed {
         }
     }
 
+    /// A request that was never sent, because this daemon cannot prove that it holds the lease.
+    pub fn not_ours(doing: impl Into<String>) -> Failed {
+        Failed {
+            disposition: Disposition::Retry { unknown: false },
+            doing: doing.into(),
+            status: None,
+            said: None,
+            correlation_id: None,
+            policy: None,
+            retry_after: None,
+            advice: "the lease was not confirmed in time, so nothing was sent; the rows are pushed when it is held again",
+            source: None,
+        }
+    }
+
     /// Whether HubSpot may have done what was asked.
     pub fn is_unknown(&self) -> bool {
         self.disposition == Disposition::Retry { unknown: true }

@@ -2,7 +2,8 @@
 //!
 //! All three are properties of a session, so they live and die together with its connection, and whoever sees the
 //! connection go ([`Control::lost`]) knows that all three are gone. It writes nothing but the lease's row: a session
-//! lock does not conflict with its owner, so a change written here would not ring.
+//! lock does not conflict with its owner, so a change written here would not ring. A holder's session is ended by the
+//! server after 10 s of silence, also while it is armed and only waits: the pings of [`Pinger`] keep it alive.
 //!
 //! Whether the armed lock is held is a type: [`Awake`] can try to arm, [`Armed`] can only disarm. A trigger that finds
 //! the lock free holds it shared to the end of its transaction; one that finds it taken rings. Both use
@@ -14,7 +15,8 @@
 
 use super::address::Address;
 use super::connect::{self, Wire};
-use super::{Error, ErrorKind};
+use super::{Error, ErrorKind, lease};
+use crate::sync::lease::Taken;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -45,9 +47,9 @@ const HOST_NAME_BYTES_MAX: usize = 30;
 
 /// The control session, whatever its state towards the doorbell.
 pub struct Control {
-    client: Client,
+    client: Arc<Client>,
     signals: Arc<Signals>,
-    lost: watch::Receiver<Option<String>>,
+    lose: Arc<watch::Sender<Option<String>>>,
     name: String,
     listen_proven: bool,
     prepared_transactions: bool,
@@ -64,9 +66,19 @@ struct Signals {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lease {
     Standby,
-    /// The lock is held, the holder's name not yet written.
+    /// The server ends this session if it falls silent.
+    Watched,
+    /// The lock is held, the row not yet written.
     Locked,
-    Held,
+    /// Held under this generation.
+    Held(i64),
+}
+
+/// Keeps the lease of a control session: pings, beside whatever else the session does.
+pub struct Pinger {
+    client: Arc<Client>,
+    lose: Arc<watch::Sender<Option<String>>>,
+    generation: i64,
 }
 
 /// The control session while triggers do not ring.
@@ -99,13 +111,13 @@ impl Control {
             rung: Notify::new(),
             echoed: Notify::new(),
         });
-        let (lose, lost) = watch::channel(None);
+        let lose = Arc::new(watch::channel(None).0);
         let echo = format!("echo {}", uuid::Uuid::new_v4());
-        tokio::spawn(drive(wire, Arc::clone(&signals), lose, echo.clone()));
+        tokio::spawn(drive(wire, Arc::clone(&signals), Arc::clone(&lose), echo.clone()));
         let mut control = Control {
-            client,
+            client: Arc::new(client),
             signals,
-            lost,
+            lose,
             name,
             listen_proven: false,
             prepared_transactions: false,
@@ -132,29 +144,85 @@ impl Control {
         self.listen_proven && !self.prepared_transactions
     }
 
-    /// Tries to become the one daemon that pushes; never waits. True also if this session already is.
+    /// Tries to become the one daemon that pushes; never waits for another to let go. `None` while another session
+    /// holds the lease. `own` is the generation that this daemon held last, if any.
     ///
     /// # Errors
     /// The connection is lost, or `hubsyncd.lease` is missing or not ours to write.
-    pub async fn try_lease(&mut self) -> Result<bool, Error> {
+    pub async fn try_lease(&mut self, own: Option<i64>) -> Result<Option<Taken>, Error> {
+        // In this order: a process that is stopped with the lock in its hand must not keep it.
         if self.lease == Lease::Standby {
+            self.execute("preparing for the lease", lease::IMPATIENT).await?;
+            self.lease = Lease::Watched;
+        }
+        if let Lease::Held(generation) = self.lease {
+            return Ok(Some(Taken::resumed(generation)));
+        }
+        if self.lease == Lease::Watched {
             if !self.try_lock(LEASE_LOCK).await? {
-                return Ok(false);
+                return Ok(None);
             }
             self.lease = Lease::Locked;
         }
-        if self.lease == Lease::Locked {
-            let holder = super::quote::literal(&self.name);
-            let sql = format!("UPDATE hubsyncd.lease SET holder = {holder}, renewed_at = clock_timestamp()");
-            self.execute("taking the lease", &sql).await?;
-            self.lease = Lease::Held;
+        match self.write_lease(own).await {
+            Ok(taken) => {
+                self.lease = Lease::Held(taken.generation);
+                Ok(Some(taken))
+            }
+            Err(error) => {
+                // What ends the connection shows at the next use.
+                let _ = self.execute("giving up the lease's row", "ROLLBACK").await;
+                Err(error)
+            }
         }
-        Ok(true)
+    }
+
+    async fn write_lease(&self, own: Option<i64>) -> Result<Taken, Error> {
+        let doing = "taking the lease";
+        let unread = || Error::new(ErrorKind::Other, "the row of hubsyncd.lease cannot be read");
+        let found = self.ask(doing, lease::FIND).await?;
+        let found = lease::found(&found).ok_or_else(unread)?;
+        let written = self.ask(doing, &lease::write(&self.name, own)).await?;
+        let generation = first_value(written).and_then(|text| text.parse().ok());
+        Ok(lease::taken(found, own, generation.ok_or_else(unread)?))
     }
 
     /// Whether this session holds the lease.
     pub fn holds_lease(&self) -> bool {
-        self.lease == Lease::Held
+        matches!(self.lease, Lease::Held(_))
+    }
+
+    /// What keeps the lease while this session lives, if it holds it.
+    pub fn pinger(&self) -> Option<Pinger> {
+        let Lease::Held(generation) = self.lease else {
+            return None;
+        };
+        Some(Pinger {
+            client: Arc::clone(&self.client),
+            lose: Arc::clone(&self.lose),
+            generation,
+        })
+    }
+
+    /// Notes that the lease is given back with nothing on its way to HubSpot, so that its next holder need not wait.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub async fn give_back(&self) -> Result<(), Error> {
+        if let Lease::Held(generation) = self.lease {
+            self.execute("giving the lease back", &lease::give_back(generation))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The generation that the lease was taken under last.
+    ///
+    /// # Errors
+    /// The connection is lost, or `hubsyncd.lease` is missing or not ours to read.
+    pub async fn generation(&self) -> Result<i64, Error> {
+        let text = self.value("SELECT generation FROM hubsyncd.lease").await?;
+        Ok(text.and_then(|text| text.parse().ok()).unwrap_or_default())
     }
 
     /// Who holds the lease, for people: host, process id and address, as far as this role may see them.
@@ -190,7 +258,7 @@ impl Control {
     /// Waits until the connection is lost, and says why. Lease and armed lock are gone then, and changes captured
     /// since may not have rung.
     pub async fn lost(&self) -> Error {
-        let mut lost = self.lost.clone();
+        let mut lost = self.lose.subscribe();
         let reason = match lost.wait_for(Option::is_some).await {
             Ok(reason) => reason.clone().unwrap_or_default(),
             Err(_) => "its driver ended".to_owned(),
@@ -270,6 +338,29 @@ impl Control {
     }
 }
 
+impl Pinger {
+    /// Confirms the lease; false if its generation is gone. One round trip.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub async fn ping(&self) -> Result<bool, Error> {
+        let answer = self.client.simple_query(&lease::renew(self.generation)).await;
+        let answer = answer.map_err(|error| Error::from_client("confirming the lease", error))?;
+        Ok(lease::changed(&answer))
+    }
+
+    /// Ends the control session's use: whoever waits in [`Control::lost`] learns why.
+    pub fn lose(&self, reason: String) {
+        self.lose.send_if_modified(|lost| {
+            let first = lost.is_none();
+            if first {
+                *lost = Some(reason);
+            }
+            first
+        });
+    }
+}
+
 impl Awake {
     /// Tries to take the armed lock; never waits for it. To be awaited to its end: a dropped attempt ends the session.
     ///
@@ -317,7 +408,12 @@ impl std::ops::Deref for Armed {
 }
 
 /// Moves the connection and sorts what comes over it unasked.
-async fn drive(mut wire: Wire, signals: Arc<Signals>, lose: watch::Sender<Option<String>>, echo: String) {
+async fn drive(
+    mut wire: Wire,
+    signals: Arc<Signals>,
+    lose: Arc<watch::Sender<Option<String>>>,
+    echo: String,
+) {
     let reason = loop {
         match std::future::poll_fn(|context| wire.poll_message(context)).await {
             Some(Ok(AsyncMessage::Notification(notification))) if notification.payload() == echo => {

@@ -25,6 +25,8 @@ pub enum ErrorKind {
     Schema,
     /// Authentication failed or a right is missing.
     Denied,
+    /// Another daemon has taken the lease: nothing was written, and this daemon is not to write it.
+    Fenced,
     /// Everything else.
     Other,
 }

@@ -13,6 +13,7 @@ pub mod error;
 pub mod failures;
 pub mod inspection;
 pub mod inventory;
+mod lease;
 mod pipeline;
 pub mod quote;
 pub mod receipt;

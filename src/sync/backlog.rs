@@ -336,6 +336,14 @@ impl Backlog {
         self.objects.iter().all(|object| object.claimed.is_empty())
     }
 
+    /// The claimed keys of every object.
+    pub fn claimed(&self) -> Vec<Vec<Key>> {
+        let objects = self.objects.iter();
+        objects
+            .map(|object| object.claimed.keys().cloned().collect())
+            .collect()
+    }
+
     /// Forgets every waiting row; the changes stay in the table and are looked up anew. Claims stay.
     pub fn forget_waiting(&mut self) {
         for object in &mut self.objects {

@@ -10,6 +10,7 @@ pub mod backlog;
 pub mod change;
 pub mod deletion;
 pub mod lanes;
+pub mod lease;
 pub mod outcome;
 pub mod plan;
 pub mod record;

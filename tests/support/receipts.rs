@@ -141,6 +141,7 @@ pub fn key(number: usize) -> Key {
 
 pub fn receipt(object: usize, entries: Vec<Entry>) -> Receipt {
     Receipt {
+        generation: 0,
         object,
         read_at: READ_AT,
         entries,

@@ -191,7 +191,7 @@ impl Door {
                     after: after.as_deref(),
                 })
                 .collect();
-            let slot = self.slot(way, inputs.len()).await?;
+            let slot = self.slot(way, inputs.len()).await?.slot;
             let page = self
                 .client
                 .read_associations(slot, from_type, &kind.to_type, &inputs)

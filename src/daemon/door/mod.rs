@@ -17,6 +17,7 @@ pub mod store;
 
 use super::board::Board;
 use super::desk::Desk;
+use super::lease::Hold;
 use crate::config::Touch;
 use crate::hubspot::{Client, Failed, Lane, Pace, Slot};
 use crate::mapping::Mapping;
@@ -32,7 +33,7 @@ use crate::sync::report::chain;
 use item::{Fate, Item};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use store::Store;
 use tokio_util::sync::CancellationToken;
@@ -72,8 +73,8 @@ pub struct Door {
     pub desk: Arc<Desk>,
     /// Where outcomes are counted.
     pub board: Arc<Board>,
-    /// Whether this daemon holds the lease; without it nothing is sent.
-    pub lease: Arc<AtomicBool>,
+    /// This daemon's hold on the lease; without it nothing is sent.
+    pub lease: Arc<Hold>,
     /// The application's audit log, if it is mapped.
     pub audit: Option<AuditLog>,
     /// Whether all that waited at the start was pushed, or put off, so that sweeps may run.
@@ -134,6 +135,12 @@ struct Way {
     stop: CancellationToken,
 }
 
+/// Leave to send one request, under a generation of the lease: that of the whole attempt.
+struct Leave {
+    slot: Slot,
+    generation: i64,
+}
+
 /// What is left of a batch after an attempt: parts to be tried alone.
 type Parts = Vec<Vec<Claimed>>;
 
@@ -160,14 +167,14 @@ impl Door {
             Some((page, read)) => {
                 let keys: Vec<Key> = read.records.iter().map(|record| record.key.clone()).collect();
                 match self.slot(&way, keys.len()).await {
-                    Ok(slot) => {
+                    Ok(leave) => {
                         let now = self.desk.now();
                         let (claimed, read) = {
                             let mut backlog = self.desk.backlog();
                             let read = (!backlog.is_outdated(page)).then_some(read);
                             (backlog.claim_swept(object, &keys, page, now), read)
                         };
-                        parts.extend(self.attempt(&way, slot, claimed, read, &mut tally).await);
+                        parts.extend(self.attempt(&way, leave, claimed, read, &mut tally).await);
                     }
                     Err(unsent) => {
                         tally.reason = Some(chain(&unsent));
@@ -178,7 +185,7 @@ impl Door {
         }
         while let Some(part) = parts.pop() {
             match self.slot(&way, part.len()).await {
-                Ok(slot) => parts.extend(self.attempt(&way, slot, part, None, &mut tally).await),
+                Ok(leave) => parts.extend(self.attempt(&way, leave, part, None, &mut tally).await),
                 Err(unsent) => self.give_back(&way, part, &chain(&unsent), &mut tally),
             }
         }
@@ -187,13 +194,18 @@ impl Door {
     }
 
     /// Waits for leave to send one request, for as long as the batch may wait.
-    async fn slot(&self, way: &Way, records: usize) -> Result<Slot, Failed> {
-        tokio::select! {
+    async fn slot(&self, way: &Way, records: usize) -> Result<Leave, Failed> {
+        let object_type = &self.mapping.objects[way.object].object_type;
+        let slot = tokio::select! {
             biased;
-            () = way.stop.cancelled() => {
-                Err(Failed::unsent(records, &self.mapping.objects[way.object].object_type))
-            }
-            slot = self.pace.slot(way.lane) => Ok(slot),
+            () = way.stop.cancelled() => return Err(Failed::unsent(records, object_type)),
+            slot = self.pace.slot(way.lane) => slot,
+        };
+        match self.lease.pushing() {
+            Some(generation) => Ok(Leave { slot, generation }),
+            None => Err(Failed::not_ours(format!(
+                "pushing {records} records of {object_type}"
+            ))),
         }
     }
 
@@ -219,17 +231,13 @@ impl Door {
     async fn attempt(
         &self,
         way: &Way,
-        slot: Slot,
+        leave: Leave,
         claimed: Vec<Claimed>,
         ahead: Option<Read>,
         tally: &mut Tally,
     ) -> Parts {
-        let (object, lane) = (way.object, way.lane);
+        let (object, generation) = (way.object, leave.generation);
         if claimed.is_empty() {
-            return Parts::new();
-        }
-        if !self.lease.load(Ordering::Acquire) {
-            self.give_back(way, claimed, "the lease is not held", tally);
             return Parts::new();
         }
         let read = match ahead {
@@ -250,7 +258,7 @@ impl Door {
             }
         };
         self.claim_matches(object, &mut items);
-        let mut sending = send::Sending::new(self, way, slot);
+        let mut sending = send::Sending::new(self, way, leave);
         sending.send(&mut items).await;
         let said = |item: &Item| matches!(item.fate, Fate::Accepted { .. } | Fate::Refused(_));
         if sending.barred.is_some() || items.iter().any(said) {
@@ -258,7 +266,7 @@ impl Door {
         }
         tally.barred = sending.barred.take().or(tally.barred.take());
         tally.reason = sending.reason.take().or(tally.reason.take());
-        self.finish(object, lane, read_at, items, tally).await
+        self.finish(way, generation, read_at, items, tally).await
     }
 
     /// A change with its key as Postgres prints it; a key that no row can have stays as it is and finds none.

@@ -1,12 +1,12 @@
 //! Recording: from what HubSpot said to the receipt, and the release of every row.
 
 use super::item::{Fate, Item, Links};
-use super::{Door, Parts, Tally, again, halves, held};
+use super::{Door, Parts, Tally, Way, again, halves, held};
 use crate::config::Touch;
 use crate::daemon::board::Counted;
 use crate::hubspot::Lane;
-use crate::postgres;
 use crate::postgres::receipt::{Entry, Receipt, Written};
+use crate::postgres::{self, ErrorKind};
 use crate::retry::Schedule;
 use crate::sync::backlog::{Claimed, Release};
 use crate::sync::change::{Key, ObjectIndex, Op};
@@ -32,12 +32,13 @@ impl Door {
     /// Writes the receipt of an attempt, counts, and releases; answers the parts that are to be tried alone.
     pub(super) async fn finish(
         &self,
-        object: ObjectIndex,
-        lane: Lane,
+        way: &Way,
+        generation: i64,
         read_at: i64,
         items: Vec<Item>,
         tally: &mut Tally,
     ) -> Parts {
+        let (object, lane) = (way.object, way.lane);
         let links: Vec<&str> = self.objects[object]
             .links
             .iter()
@@ -57,16 +58,19 @@ impl Door {
             });
             rows.push((item, after, at));
         }
-        let written = self
-            .write_receipt(
-                object,
-                Receipt {
-                    object,
-                    read_at,
-                    entries,
-                },
-            )
-            .await;
+        let receipt = Receipt {
+            object,
+            generation,
+            read_at,
+            entries,
+        };
+        let Some(written) = self.write_receipt(object, receipt).await else {
+            return self.fenced(way, generation, rows, tally);
+        };
+        if self.lease.pushing() != Some(generation) {
+            let unrecorded = rows.iter().filter(|(.., at)| at.is_none());
+            self.doubt(object, generation, unrecorded.map(|(item, ..)| item));
+        }
         let mut split = Vec::new();
         let mut released = Vec::new();
         let now = self.desk.now();
@@ -100,6 +104,31 @@ impl Door {
         } else {
             halves(split)
         }
+    }
+
+    /// The lease's generation is gone, and with it the right to record: what was sent is named as changed, and the
+    /// rows go back to where they came from.
+    fn fenced(
+        &self,
+        way: &Way,
+        generation: i64,
+        rows: Vec<(Item, After, Option<usize>)>,
+        tally: &mut Tally,
+    ) -> Parts {
+        self.doubt(way.object, generation, rows.iter().map(|(item, ..)| item));
+        let claimed = rows.into_iter().map(|(item, ..)| item.claimed).collect();
+        self.give_back(way, claimed, "another daemon has taken the lease", tally);
+        Parts::new()
+    }
+
+    /// Notes rows that were sent under a generation that cannot be proven any more.
+    fn doubt<'i>(&self, object: ObjectIndex, generation: i64, items: impl Iterator<Item = &'i Item>) {
+        let doubts = items.map(|item| {
+            let read = item.record.as_ref();
+            let created = read.is_some_and(|record| record.hubspot_id.is_none());
+            (item.key().clone(), item.claimed.full || created)
+        });
+        self.lease.doubt(object, generation, doubts);
     }
 
     fn count(
@@ -176,26 +205,28 @@ impl Door {
 
     /// Writes a receipt, however long the database takes to be there: HubSpot has answered, and forgetting the
     /// answer would be worse than waiting.
-    async fn write_receipt(&self, object: ObjectIndex, receipt: Receipt) -> Vec<Written> {
+    /// `None` if the lease's generation is gone.
+    async fn write_receipt(&self, object: ObjectIndex, receipt: Receipt) -> Option<Vec<Written>> {
         if receipt.entries.is_empty() {
-            return Vec::new();
+            return Some(Vec::new());
         }
         let (written, named) = self
             .insist("writing a receipt", || self.store.receipt(&receipt))
-            .await;
+            .await?;
         if receipt.entries.iter().any(|entry| entry.synced) {
             self.board.synced(object, receipt.read_at);
         }
         if named {
             self.desk.named();
         }
-        written
+        Some(written)
     }
 
     /// Commits ids that HubSpot gave, however long the database takes to be there.
-    pub(super) async fn note_ids(&self, object: ObjectIndex, ids: &[(Key, String)]) {
+    /// If the lease's generation is gone they are left to its next holder, as the receipt will be.
+    pub(super) async fn note_ids(&self, object: ObjectIndex, generation: i64, ids: &[(Key, String)]) {
         self.insist("keeping the ids HubSpot gave", || {
-            self.store.note_ids(object, ids)
+            self.store.note_ids(object, generation, ids)
         })
         .await;
     }
@@ -221,8 +252,9 @@ impl Door {
         self.desk.named();
     }
 
-    /// Does something in the database until it succeeds, with growing pauses.
-    async fn insist<T, F>(&self, what: &str, attempt: impl Fn() -> F) -> T
+    /// Does something in the database until it succeeds, with growing pauses; `None` if it may not be done any more,
+    /// because another daemon has taken the lease.
+    async fn insist<T, F>(&self, what: &str, attempt: impl Fn() -> F) -> Option<T>
     where
         F: Future<Output = Result<T, postgres::Error>>,
     {
@@ -230,7 +262,11 @@ impl Door {
         let mut failures = 0_u32;
         loop {
             match attempt().await {
-                Ok(done) => return done,
+                Ok(done) => return Some(done),
+                Err(failure) if failure.kind == ErrorKind::Fenced => {
+                    warn!("{}", chain(&failure));
+                    return None;
+                }
                 Err(failure) => {
                     failures += 1;
                     if failures == 3 {

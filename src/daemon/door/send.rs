@@ -1,7 +1,7 @@
 //! Sending: from planned items to what HubSpot said of each.
 
 use super::item::{Fate, Item, Links};
-use super::{Door, Way};
+use super::{Door, Leave, Way};
 use crate::hubspot::{self, BatchReply, Disposition, Failed, RecordError, Slot, UpdateInput, UpsertInput};
 use crate::sync::answer::{By, Denial, Done, Input, Verdict, attribute};
 use crate::sync::change::{Key, ObjectIndex};
@@ -19,6 +19,8 @@ pub(super) struct Sending<'a> {
     pub(super) object: ObjectIndex,
     pub(super) way: &'a Way,
     slot: Option<Slot>,
+    /// The generation of the lease under which the rows were read; under another one they may be old.
+    pub(super) generation: i64,
     /// Why items are to be tried again.
     pub(super) reason: Option<String>,
     /// Why nothing of this object will succeed until somebody acts, if HubSpot said so.
@@ -26,12 +28,13 @@ pub(super) struct Sending<'a> {
 }
 
 impl<'a> Sending<'a> {
-    pub(super) fn new(door: &'a Door, way: &'a Way, slot: Slot) -> Sending<'a> {
+    pub(super) fn new(door: &'a Door, way: &'a Way, leave: Leave) -> Sending<'a> {
         Sending {
             door,
             object: way.object,
             way,
-            slot: Some(slot),
+            slot: Some(leave.slot),
+            generation: leave.generation,
             reason: None,
             barred: None,
         }
@@ -56,10 +59,15 @@ impl<'a> Sending<'a> {
 
     /// The slot granted at the start, then one more for every further request.
     pub(super) async fn slot(&mut self, records: usize) -> Result<Slot, Failed> {
-        match self.slot.take() {
-            Some(slot) => Ok(slot),
-            None => self.door.slot(self.way, records).await,
+        let slot = match self.slot.take() {
+            Some(slot) => slot,
+            None => self.door.slot(self.way, records).await?.slot,
+        };
+        if self.door.lease.pushing() != Some(self.generation) {
+            let doing = format!("pushing {records} records of {}", self.object_type());
+            return Err(Failed::not_ours(doing));
         }
+        Ok(slot)
     }
 
     /// The object's type in HubSpot.
@@ -348,7 +356,7 @@ impl<'a> Sending<'a> {
             })
             .collect();
         if !ids.is_empty() {
-            self.door.note_ids(self.object, &ids).await;
+            self.door.note_ids(self.object, self.generation, &ids).await;
         }
     }
 }

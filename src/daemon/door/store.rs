@@ -38,7 +38,12 @@ pub trait Store: Send + Sync {
     fn count(&self, object: ObjectIndex) -> Asked<'_, Counted>;
 
     /// [`Writer::note_ids`].
-    fn note_ids<'a>(&'a self, object: ObjectIndex, ids: &'a [(Key, String)]) -> Asked<'a, ()>;
+    fn note_ids<'a>(
+        &'a self,
+        object: ObjectIndex,
+        generation: i64,
+        ids: &'a [(Key, String)],
+    ) -> Asked<'a, ()>;
 
     /// [`Writer::write`], and whether it may have named rows ([`Writer::may_have_named`]).
     fn receipt<'a>(&'a self, receipt: &'a Receipt) -> Asked<'a, (Vec<Written>, bool)>;
@@ -130,10 +135,18 @@ impl Store for Database {
         asked.boxed()
     }
 
-    fn note_ids<'a>(&'a self, object: ObjectIndex, ids: &'a [(Key, String)]) -> Asked<'a, ()> {
+    fn note_ids<'a>(
+        &'a self,
+        object: ObjectIndex,
+        generation: i64,
+        ids: &'a [(Key, String)],
+    ) -> Asked<'a, ()> {
         let asked = async move {
             let session = self.pool.get().await?;
-            self.tables[object].writer.note_ids(&session, ids).await
+            self.tables[object]
+                .writer
+                .note_ids(&session, generation, ids)
+                .await
         };
         asked.boxed()
     }

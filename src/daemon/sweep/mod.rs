@@ -9,6 +9,7 @@ pub mod request;
 
 use super::board::{Board, Condition, Lease};
 use super::door::Door;
+use super::lease::Hold;
 use crate::postgres::connect::Pool;
 use crate::postgres::{self, ErrorKind, Session, changes, failures, runs};
 use crate::retry::Schedule as Backoff;
@@ -18,7 +19,7 @@ use crate::sync::report::{Counts, Run, Summary};
 use crate::sync::schedule::Schedule;
 use object::{End, Pass};
 use request::{Asked, Reason, Requests};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -43,8 +44,8 @@ pub struct Sweeper {
     pub requests: Arc<Requests>,
     /// Where progress is reported.
     pub board: Arc<Board>,
-    /// Whether this daemon holds the lease.
-    pub lease: Arc<AtomicBool>,
+    /// This daemon's hold on the lease.
+    pub lease: Arc<Hold>,
     /// The end of the daemon.
     pub stop: CancellationToken,
     /// The period.
@@ -110,7 +111,7 @@ impl Sweeper {
 
     /// Whether this daemon holds the lease.
     pub(super) fn leased(&self) -> bool {
-        self.lease.load(Ordering::Acquire)
+        self.lease.may_push()
     }
 
     /// Whether no complete sweep is younger than the period.

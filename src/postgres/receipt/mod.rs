@@ -9,7 +9,10 @@
 //! A row may refuse what we write (unique, check, a trigger's error). Then the batch is halved until that row
 //! stands alone; it becomes a failure of category `receipt`, and nobody waits for it.
 //!
-//! A receipt takes three round trips: BEGIN with all locks, all writes, COMMIT; one if no row is written.
+//! A daemon that lost the lease must not write what it learned before: the transaction first holds the lease's row under
+//! the generation the rows were pushed under, and is given up where that is gone.
+//!
+//! A receipt takes three round trips: BEGIN with all locks, all writes, COMMIT; two if no row is written.
 
 mod orphan;
 mod statement;
@@ -17,8 +20,8 @@ mod transaction;
 mod trouble;
 pub mod work;
 
-use super::changes;
 use super::{Error, ErrorKind, Session};
+use super::{changes, lease};
 use crate::mapping::Mapping;
 use crate::sync::change::{Key, ObjectIndex, Op};
 use crate::sync::outcome::Refusal;
@@ -34,6 +37,8 @@ const WAITS_MAX: u32 = 16;
 pub struct Receipt {
     /// Which object.
     pub object: ObjectIndex,
+    /// The generation of the lease under which the rows were pushed. Nothing is written under one that is gone.
+    pub generation: i64,
     /// The database's clock at the read of the rows, microseconds since the Unix epoch.
     pub read_at: i64,
     /// One entry a row; no key twice.
@@ -132,18 +137,30 @@ impl Writer {
     }
 
     /// Commits the ids that HubSpot gave to `hubsyncd.intent`, which nothing can refuse: to be called before
-    /// [`Writer::write`]. One round trip.
+    /// [`Writer::write`], under the same generation of the lease. One round trip.
     ///
     /// # Errors
-    /// [`Error`] as the database has it.
-    pub async fn note_ids(&self, session: &Session, ids: &[(Key, String)]) -> Result<(), Error> {
+    /// [`ErrorKind::Fenced`] if that generation is gone, else [`Error`] as the database has it.
+    pub async fn note_ids(
+        &self,
+        session: &Session,
+        generation: i64,
+        ids: &[(Key, String)],
+    ) -> Result<(), Error> {
         if ids.is_empty() {
             return Ok(());
         }
-        let step = statement::note_ids(&self.name, ids.iter().map(|(key, id)| (&**key, &**id)));
+        let step = statement::note_ids_held(
+            &self.name,
+            generation,
+            ids.iter().map(|(key, id)| (&**key, &**id)),
+        );
         let answer = super::pipeline::send(session, &[step]).await;
         let doing = || format!("noting the HubSpot ids of {} rows of {}", ids.len(), self.name);
-        answer.map_err(|error| Error::from_client(doing(), error))?;
+        let answer = answer.map_err(|error| Error::from_client(doing(), error))?;
+        if answer.iter().all(Vec::is_empty) {
+            return Err(lease::gone(doing()));
+        }
         Ok(())
     }
 
@@ -153,7 +170,8 @@ impl Writer {
     /// dropped half-way it leaves the session in a transaction, which the server ends after 2 s.
     ///
     /// # Errors
-    /// [`Error`] as the database has it; what was not answered for is then not written, or (the connection broke
+    /// [`ErrorKind::Fenced`] if another daemon has taken the lease since the receipt's generation: nothing more is written.
+    /// Else [`Error`] as the database has it; what was not answered for is then not written, or (the connection broke
     /// during COMMIT) written completely. Never [`super::ErrorKind::Rows`] or [`super::ErrorKind::Busy`] on account of
     /// the application's rows.
     pub async fn write(&self, session: &mut Session, receipt: &Receipt) -> Result<Vec<Written>, Error> {

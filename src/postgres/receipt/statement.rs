@@ -7,7 +7,7 @@ use crate::mapping::{Mapping, Object, OnDelete, TableName};
 use crate::postgres::catalog::Shape;
 use crate::postgres::changes::XID_FIRST;
 use crate::postgres::pipeline::Step;
-use crate::postgres::{quote, select};
+use crate::postgres::{lease, quote, select};
 use crate::sync::change::ObjectIndex;
 use crate::sync::outcome::Refusal;
 use serde_json::{Value, json};
@@ -273,10 +273,30 @@ fn name_pointing(to: &Object, from: &Object, conditions: &[String]) -> String {
 
 /// Notes ids in the intent, keeping whatever else it holds.
 pub(super) fn note_ids<'a>(object: &'a str, ids: impl Iterator<Item = (&'a str, &'a str)>) -> Step<'a> {
+    note_ids_from(object, ids, "")
+}
+
+/// The same outside of a receipt: while the lease is of this generation. Answers a row for every id noted.
+pub(super) fn note_ids_held<'a>(
+    object: &'a str,
+    generation: i64,
+    ids: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Step<'a> {
+    let held = format!(", {}", lease::held("$4"));
+    note_ids_from(object, ids, &held).with(generation, Type::INT8)
+}
+
+fn note_ids_from<'a>(
+    object: &'a str,
+    ids: impl Iterator<Item = (&'a str, &'a str)>,
+    also_from: &str,
+) -> Step<'a> {
     let (keys, ids): (Vec<&str>, Vec<&str>) = ids.unzip();
-    let sql = "INSERT INTO hubsyncd.intent (object, key, hubspot_id, noted_at) SELECT $1, v.key, v.id, clock_timestamp() \
-               FROM unnest($2::text[], $3::text[]) AS v (key, id) ON CONFLICT (object, key) DO UPDATE \
-               SET hubspot_id = excluded.hubspot_id, noted_at = excluded.noted_at";
+    let sql = format!(
+        "INSERT INTO hubsyncd.intent (object, key, hubspot_id, noted_at) SELECT $1, v.key, v.id, clock_timestamp() \
+         FROM unnest($2::text[], $3::text[]) AS v (key, id){also_from} ON CONFLICT (object, key) DO UPDATE \
+         SET hubspot_id = excluded.hubspot_id, noted_at = excluded.noted_at RETURNING 1"
+    );
     Step::new(sql)
         .with(object, Type::TEXT)
         .with(keys, Type::TEXT_ARRAY)

@@ -4,6 +4,7 @@ use super::statement::Strength;
 use super::trouble::{self, Trouble};
 use super::work::{Held, Work};
 use super::{Entry, Probe, Receipt, Writer, Written};
+use crate::postgres::lease;
 use crate::postgres::pipeline::{self, Step};
 use crate::postgres::{Error, ErrorKind, Session};
 use crate::sync::change::Key;
@@ -31,6 +32,20 @@ pub(super) enum Tried {
     Refused(Refusal),
 }
 
+/// What the two halves of a transaction may end with besides their answer.
+enum Broken {
+    /// The lease's generation is gone.
+    Fenced,
+    /// As the server or the connection has it.
+    Client(tokio_postgres::Error),
+}
+
+impl From<tokio_postgres::Error> for Broken {
+    fn from(error: tokio_postgres::Error) -> Broken {
+        Broken::Client(error)
+    }
+}
+
 /// Writes a part of a receipt in a transaction of its own.
 pub(super) async fn write(
     session: &mut Session,
@@ -46,7 +61,7 @@ pub(super) async fn write(
         .iter()
         .any(|entry| entry.writes_row() || entry.row_gone || !entry.audit.is_empty());
     let held = match if holds {
-        hold(session, writer, &entries).await
+        hold(session, writer, receipt.generation, &entries).await
     } else {
         Ok(Held::default())
     } {
@@ -60,7 +75,7 @@ pub(super) async fn write(
         }
     };
     let work = Work::of(receipt, part, &held);
-    match commit(session, writer, receipt.read_at, &work, holds).await {
+    match commit(session, writer, receipt, &work, holds).await {
         Ok(true) => Ok(Tried::Written(work.said)),
         Ok(false) => {
             pipeline::send(session, &[Step::simple("ROLLBACK")])
@@ -77,13 +92,14 @@ pub(super) async fn write(
 }
 
 /// Sorts a failure and leaves the session outside of any transaction.
-async fn roll_back(
-    session: &Session,
-    writer: &Writer,
-    error: tokio_postgres::Error,
-) -> Result<Trouble, Error> {
-    let closed = error.is_closed() || error.as_db_error().is_none();
+async fn roll_back(session: &Session, writer: &Writer, broken: Broken) -> Result<Trouble, Error> {
     let doing = format!("writing a receipt of {}", writer.name);
+    let Broken::Client(error) = broken else {
+        let ended = session.batch_execute("ROLLBACK").await;
+        ended.map_err(|error| Error::from_client(doing.as_str(), error))?;
+        return Err(lease::gone(doing));
+    };
+    let closed = error.is_closed() || error.as_db_error().is_none();
     let trouble = trouble::sort(error, &doing, &writer.table);
     if closed {
         return Ok(trouble);
@@ -98,7 +114,12 @@ async fn roll_back(
 
 /// Begins the transaction and takes, without waiting for any row, what can be had: one round trip, and another to
 /// see whether what was not got is there.
-async fn hold(session: &Session, writer: &Writer, entries: &[&Entry]) -> Result<Held, tokio_postgres::Error> {
+async fn hold(
+    session: &Session,
+    writer: &Writer,
+    generation: i64,
+    entries: &[&Entry],
+) -> Result<Held, Broken> {
     let statements = &writer.statements;
     let keys = |of_ids: bool| -> Vec<String> {
         let rows = entries
@@ -106,7 +127,8 @@ async fn hold(session: &Session, writer: &Writer, entries: &[&Entry]) -> Result<
             .filter(|entry| entry.writes_row() && entry.new_id().is_some() == of_ids);
         rows.map(|entry| entry.key.to_string()).collect()
     };
-    let mut steps = vec![Step::simple(&statements.begin)];
+    let mut steps = vec![Step::simple(&statements.begin), lease::hold(generation)];
+    let rows_from = steps.len();
     let mut wanted: HashSet<String> = HashSet::new();
     for (strength, keys) in [(Strength::Id, keys(true)), (Strength::Touch, keys(false))] {
         if !keys.is_empty() {
@@ -114,20 +136,23 @@ async fn hold(session: &Session, writer: &Writer, entries: &[&Entry]) -> Result<
             steps.push(statements.hold(strength, keys));
         }
     }
-    let row_steps = steps.len();
+    let entries_from = steps.len();
     let entries_wanted: HashSet<i64> = entries
         .iter()
         .flat_map(|entry| entry.audit.iter().copied())
         .collect();
     steps.extend(statements.hold_entries(entries_wanted.iter().copied().collect()));
     let answers = pipeline::send(session, &steps).await?;
+    if answers[1].is_empty() {
+        return Err(Broken::Fenced);
+    }
     let mut held = Held {
-        rows: answers[..row_steps]
+        rows: answers[rows_from..entries_from]
             .iter()
             .flatten()
             .map(|row| (row.get(0), row.get(1)))
             .collect(),
-        entries: answers[row_steps..]
+        entries: answers[entries_from..]
             .iter()
             .flatten()
             .map(|row| row.get(0))
@@ -160,23 +185,21 @@ async fn hold(session: &Session, writer: &Writer, entries: &[&Entry]) -> Result<
 async fn commit(
     session: &Session,
     writer: &Writer,
-    read_at: i64,
+    receipt: &Receipt,
     work: &Work<'_>,
     begun: bool,
-) -> Result<bool, tokio_postgres::Error> {
+) -> Result<bool, Broken> {
     let mut steps = Vec::new();
     if !begun {
         steps.push(Step::simple(&writer.statements.begin));
+        steps.push(lease::hold(receipt.generation));
     }
     let first = steps.len();
-    steps.extend(work.steps(writer, read_at));
-    if !begun {
-        // After a failed statement COMMIT rolls back.
-        steps.push(Step::simple("COMMIT"));
-        pipeline::send(session, &steps).await?;
-        return Ok(true);
-    }
+    steps.extend(work.steps(writer, receipt.read_at));
     let answers = pipeline::send(session, &steps).await?;
+    if !begun && answers[1].is_empty() {
+        return Err(Broken::Fenced);
+    }
     let mut updates = answers[first..].iter();
     for expected in [work.ids.len(), work.touched.len()] {
         if expected > 0 && updates.next().is_none_or(|rows| rows.len() < expected) {
