@@ -16,6 +16,7 @@ mod arrows;
 mod audit;
 mod auditing;
 mod bearer;
+mod bounded;
 mod capture;
 mod changes;
 mod client;

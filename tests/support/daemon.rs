@@ -320,6 +320,11 @@ impl Daemon {
         serde_json::from_str(&body).unwrap()
     }
 
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by its name, e.g. `USR1`.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();

@@ -18,12 +18,17 @@ use std::time::{Duration, Instant};
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Waits until the predicate holds; panics with `what` when it does not within [`DEADLINE`].
-pub async fn wait_until(what: &str, mut predicate: impl AsyncFnMut() -> bool) {
+pub async fn wait_until(what: &str, predicate: impl AsyncFnMut() -> bool) {
+    wait_within(DEADLINE, what, predicate).await;
+}
+
+/// The same with a deadline of the test's own, for what takes its time.
+pub async fn wait_within(deadline: Duration, what: &str, mut predicate: impl AsyncFnMut() -> bool) {
     let begin = Instant::now();
     while !predicate().await {
         assert!(
-            begin.elapsed() < DEADLINE,
-            "waited {DEADLINE:?} in vain until {what}"
+            begin.elapsed() < deadline,
+            "waited {deadline:?} in vain until {what}"
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
