@@ -19,6 +19,7 @@ mod bearer;
 mod bounded;
 mod capture;
 mod changes;
+mod chaos;
 mod client;
 mod clock;
 mod cluster;

@@ -6,6 +6,7 @@
 
 use super::clock::Dice;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -319,31 +320,41 @@ impl Fault {
     }
 }
 
-/// The faults that wait for their request, first come first.
+/// The faults that wait for their request, first come first, and how often each has struck.
 #[derive(Debug, Default)]
-pub(super) struct Faults(Vec<Fault>);
+pub(super) struct Faults {
+    waiting: Vec<Fault>,
+    struck: BTreeMap<String, u64>,
+}
 
 impl Faults {
     pub(super) fn add(&mut self, fault: Fault) {
-        self.0.push(fault);
+        self.waiting.push(fault);
     }
 
     pub(super) fn clear(&mut self) {
-        for fault in self.0.drain(..) {
+        for fault in self.waiting.drain(..) {
             if let Strike::Hold(_, gate) = fault.strike {
                 gate.open();
             }
         }
     }
 
-    pub(super) fn waiting(&self) -> impl Iterator<Item = &Fault> {
-        self.0.iter()
+    pub(super) fn waiting(&self) -> impl ExactSizeIterator<Item = &Fault> {
+        self.waiting.iter()
+    }
+
+    pub(super) fn struck(&self) -> &BTreeMap<String, u64> {
+        &self.struck
     }
 
     /// The fault that strikes this request, if one does.
     pub(super) fn strike(&mut self, endpoint: Endpoint) -> Option<Fault> {
-        let position = self.0.iter().position(|fault| fault.endpoint.covers(endpoint))?;
-        let fault = &mut self.0[position];
+        let position = self
+            .waiting
+            .iter()
+            .position(|fault| fault.endpoint.covers(endpoint))?;
+        let fault = &mut self.waiting[position];
         if fault.skip > 0 {
             fault.skip -= 1;
             return None;
@@ -353,9 +364,10 @@ impl Faults {
             None => {}
             Some(times) if *times > 1 => *times -= 1,
             Some(_) => {
-                self.0.remove(position);
+                self.waiting.remove(position);
             }
         }
+        *self.struck.entry(struck.name.clone()).or_default() += 1;
         Some(struck)
     }
 }

@@ -58,6 +58,7 @@ pub use world::{Link, World};
 use clock::Clock;
 use fault::{Faults, Gate};
 use limits::Limits;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -258,6 +259,16 @@ impl Sandbox {
     /// Queues a fault for the first request that it covers.
     pub fn fault(&self, fault: Fault) {
         self.shared.faults().add(fault);
+    }
+
+    /// How many faults wait for their request.
+    pub fn faults_waiting(&self) -> usize {
+        self.shared.faults().waiting().len()
+    }
+
+    /// How often faults have struck, by name.
+    pub fn struck(&self) -> BTreeMap<String, u64> {
+        self.shared.faults().struck().clone()
     }
 
     /// Forgets all faults and rules of refusal, and lets go what is held.

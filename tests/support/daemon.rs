@@ -13,6 +13,7 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// Contacts' object type.
@@ -25,7 +26,7 @@ pub const EXAMS: &str = "2-50158913";
 /// A database, a sandbox and a configuration; no daemon yet.
 pub struct Stage {
     pub database: Database,
-    pub sandbox: Sandbox,
+    pub sandbox: Arc<Sandbox>,
     /// TOML beyond what the stage writes, by section.
     pub toml: String,
     /// Proxies that daemons started from now on go through.
@@ -79,13 +80,22 @@ impl Stage {
         stage
     }
 
+    /// The same without triggers, in a database of a server of the test's own; `more` is run in it as the owner of the
+    /// application's tables.
+    pub async fn bare_on(server: &Server, hint: &str, settings: Settings, toml: &str, more: &str) -> Stage {
+        let database = server.application(hint).await;
+        let owner = database.session_as("app_owner").await;
+        owner.batch_execute(more).await.unwrap();
+        Stage::around(database, settings, toml).await
+    }
+
     async fn around(database: Database, settings: Settings, toml: &str) -> Stage {
         let sandbox = Sandbox::tutoring(settings).await.unwrap();
         let session = database.session().await;
         let directory = tempfile::tempdir().unwrap();
         Stage {
             database,
-            sandbox,
+            sandbox: Arc::new(sandbox),
             toml: toml.to_owned(),
             through: Through::default(),
             environment: Vec::new(),
@@ -351,6 +361,11 @@ impl Daemon {
     pub async fn stop(mut self) -> Option<i32> {
         self.signal("TERM");
         self.ended().await
+    }
+
+    /// Whether the process has ended by itself, and how.
+    pub fn has_ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// SIGKILL.

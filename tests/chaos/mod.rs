@@ -1,0 +1,69 @@
+//! Chaos: the built daemon, a real Postgres and the sandbox, with writers at work while everything is attacked.
+//!
+//! A run is drawn from a seed: what is attacked, where, and what the writers do; how the machine interleaves it all is
+//! not. `cargo test` makes short runs of fixed seeds. The long one, which prints its figures:
+//!
+//! ```text
+//! HUBSYNCD_CHAOS=long cargo test --release --test all chaos:: -- --nocapture
+//! ```
+//!
+//! `HUBSYNCD_CHAOS_SEED=7` makes one run, or the long run, of another seed.
+
+mod attacks;
+mod dice;
+mod ground;
+mod ledger;
+mod oracle;
+mod run;
+mod writers;
+
+use run::{Figures, Plan};
+
+/// The seeds of the short runs.
+const SEEDS: [u64; 2] = [1, 2];
+
+/// What a short run comes to at least.
+const SHORT: Plan = Plan {
+    kills: 3,
+    faults: 25,
+    changes: 400,
+    pause_ms: 150,
+};
+
+/// What one of the long test's runs comes to at least; there are [`LONG_RUNS`], some of them at a time.
+const LONG: Plan = Plan {
+    kills: 26,
+    faults: 260,
+    changes: 2_600,
+    pause_ms: 100,
+};
+const LONG_RUNS: u64 = 8;
+const LONG_AT_A_TIME: usize = 4;
+
+fn number(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(
+        value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is a number, not {value:?}")),
+    )
+}
+
+#[test]
+fn whatever_is_attacked_nothing_is_lost_nothing_doubled_nothing_stale() {
+    let seed = number("HUBSYNCD_CHAOS_SEED");
+    let long = match std::env::var("HUBSYNCD_CHAOS").as_deref() {
+        Ok("long") => true,
+        Ok("short") | Err(_) => false,
+        Ok(other) => panic!("HUBSYNCD_CHAOS is long or short, not {other:?}"),
+    };
+    let (plan, seeds, at_a_time) = if long {
+        let first = seed.unwrap_or(1) * 1_000;
+        (LONG, (first..first + LONG_RUNS).collect(), LONG_AT_A_TIME)
+    } else {
+        (SHORT, seed.map_or(SEEDS.to_vec(), |seed| vec![seed]), SEEDS.len())
+    };
+    let figures = Figures::of_all(&plan, &seeds, at_a_time);
+    println!("{figures}");
+    figures.assert_nothing_is_wrong();
+}
