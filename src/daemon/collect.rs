@@ -215,6 +215,7 @@ impl Collect {
                     self.safety_at = Instant::now();
                     self.census();
                     self.probe();
+                    self.door.name_doubts().await;
                     bell = bell.looked(self.look().await);
                 }
                 Woken::Time => {

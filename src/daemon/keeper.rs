@@ -17,10 +17,8 @@ use crate::postgres::connect::Pool;
 use crate::postgres::control::{Awake, Control};
 use crate::postgres::{self, ErrorKind, runs};
 use crate::retry::Schedule;
-use crate::sync::change::{Key, ObjectIndex, Op};
 use crate::sync::lease::Taken;
 use crate::sync::report::chain;
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -95,7 +93,7 @@ impl Keeper {
         self.board.rest("collect");
         if let Some(mut collect) = collect {
             while collect.pushes.join_next().await.is_some() {}
-            self.name_doubts(&collect, false).await;
+            collect.door.name_doubts().await;
         }
         result
     }
@@ -172,7 +170,7 @@ impl Keeper {
             error = control.lost() => return End::Lost(error),
             () = self.stop.cancelled() => return End::Stopped,
         }
-        self.name_doubts(collect, false).await;
+        collect.door.name_doubts().await;
         // Another daemon may have held the lease since.
         collect.door.desk.backlog().outdate_pages();
         pauses.reset();
@@ -229,7 +227,7 @@ impl Keeper {
             let sent = boot_time();
             if let Some(taken) = control.try_lease(self.lease.own()).await? {
                 if let (false, Some(collect)) = (taken.resumed, collect) {
-                    self.doubt_all(collect);
+                    collect.door.doubt_all();
                 }
                 self.lease.take(&taken, sent);
                 self.board.set_lease(Lease::Held);
@@ -237,7 +235,10 @@ impl Keeper {
             }
             let gone = self.lease.own() != Some(control.generation().await?);
             if let (true, Some(collect)) = (gone, collect) {
-                self.name_doubts(collect, !told).await;
+                if !told {
+                    collect.door.doubt_all();
+                }
+                collect.door.name_doubts().await;
             }
             let holder = control.holder().await?;
             if !std::mem::replace(&mut told, true) {
@@ -253,48 +254,6 @@ impl Keeper {
                 error = control.lost() => return Err(error),
             }
         }
-    }
-
-    /// Another daemon has held the lease: what is on its way here may arrive after what that one sent.
-    fn doubt_all(&self, collect: &Collect) {
-        let Some(own) = self.lease.own() else { return };
-        for (object, keys) in collect.door.desk.backlog().claimed().into_iter().enumerate() {
-            self.lease
-                .doubt(object, own, keys.into_iter().map(|key| (key, false)));
-        }
-    }
-
-    /// Names as changed what was on its way under a generation that is gone, so that its holder of now pushes it again.
-    async fn name_doubts(&self, collect: &Collect, first: bool) {
-        if first {
-            self.doubt_all(collect);
-        }
-        let doubts = self.lease.doubted();
-        if doubts.is_empty() {
-            return;
-        }
-        let mut batches: BTreeMap<(ObjectIndex, bool), Vec<Key>> = BTreeMap::new();
-        for ((object, key), doubt) in &doubts {
-            batches
-                .entry((*object, doubt.full))
-                .or_default()
-                .push(Key::clone(key));
-        }
-        for ((object, full), keys) in batches {
-            let op = if full { Op::New } else { Op::Update };
-            if let Err(error) = collect.door.store.name(object, &keys, op).await {
-                debug!(
-                    "rows that were on their way cannot be named now: {}",
-                    chain(&error)
-                );
-                return;
-            }
-        }
-        self.lease.settled(&doubts);
-        warn!(
-            rows = doubts.len(),
-            "rows that were on their way to HubSpot when the lease was lost are named as changed"
-        );
     }
 
     /// Notes a clean stop, unless something may still arrive at HubSpot.

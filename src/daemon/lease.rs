@@ -20,8 +20,11 @@ pub type Clock = fn() -> Duration;
 pub struct Hold {
     clock: Clock,
     holding: Mutex<Holding>,
-    doubts: Mutex<HashMap<(ObjectIndex, Key), Doubt>>,
+    doubts: Mutex<Doubts>,
 }
+
+/// The rows in doubt.
+pub type Doubts = HashMap<(ObjectIndex, Key), Doubt>;
 
 /// A row that was on its way to HubSpot when the lease was lost: what was sent may have arrived after what the next
 /// holder sent.
@@ -69,11 +72,6 @@ impl Hold {
 
     /// The lease was taken by a statement that was sent at `sent` (see [`boot_time`]).
     pub fn take(&self, taken: &Taken, sent: Duration) {
-        if taken.resumed {
-            // Nobody else held it meanwhile, so nothing was sent that could be overtaken.
-            self.doubts()
-                .retain(|_, doubt| doubt.generation != taken.generation);
-        }
         self.lock().take(taken, sent, (self.clock)());
     }
 
@@ -140,17 +138,24 @@ impl Hold {
         }
     }
 
-    /// The rows noted by [`Hold::doubt`] so far.
-    pub fn doubted(&self) -> HashMap<(ObjectIndex, Key), Doubt> {
-        self.doubts().clone()
+    /// Takes the rows noted by [`Hold::doubt`], but for those that turned out to be in no doubt: the generation they
+    /// were sent under is held again, so that nobody else held the lease meanwhile.
+    pub fn take_doubts(&self) -> Doubts {
+        let held = self.pushing();
+        let mut doubts = std::mem::take(&mut *self.doubts());
+        doubts.retain(|_, doubt| Some(doubt.generation) != held);
+        doubts
     }
 
-    /// These rows were named as changed.
-    pub fn settled(&self, named: &HashMap<(ObjectIndex, Key), Doubt>) {
-        self.doubts().retain(|row, _| !named.contains_key(row));
+    /// Gives back what could not be named.
+    pub fn return_doubts(&self, doubts: Doubts) {
+        let mut kept = self.doubts();
+        for (row, doubt) in doubts {
+            kept.entry(row).or_insert(doubt).full |= doubt.full;
+        }
     }
 
-    fn doubts(&self) -> MutexGuard<'_, HashMap<(ObjectIndex, Key), Doubt>> {
+    fn doubts(&self) -> MutexGuard<'_, Doubts> {
         self.doubts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -8,6 +8,7 @@
 //! Between HubSpot's answer and the receipt nothing cancels the task: shutdown waits for it. The door does not
 //! decide *when* to push (that is `collect` and `sweep`), nor *what* (that is [`crate::sync::plan`]).
 
+mod doubt;
 mod item;
 mod link;
 mod lookup;

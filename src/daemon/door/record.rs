@@ -121,16 +121,6 @@ impl Door {
         Parts::new()
     }
 
-    /// Notes rows that were sent under a generation that cannot be proven any more.
-    fn doubt<'i>(&self, object: ObjectIndex, generation: i64, items: impl Iterator<Item = &'i Item>) {
-        let doubts = items.map(|item| {
-            let read = item.record.as_ref();
-            let created = read.is_some_and(|record| record.hubspot_id.is_none());
-            (item.key().clone(), item.claimed.full || created)
-        });
-        self.lease.doubt(object, generation, doubts);
-    }
-
     fn count(
         &self,
         object: ObjectIndex,
