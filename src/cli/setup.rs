@@ -3,7 +3,8 @@
 use super::failure::{Failure, print};
 use super::{Surroundings, configuration, logs};
 use crate::config::{Config, Needs};
-use crate::daemon::exit;
+use crate::daemon::{exit, pinned};
+use crate::postgres::pins::{self, Mismatch, Pin, Pins};
 use crate::postgres::setup::{self, Options, Report};
 use crate::postgres::uninstall::uninstall;
 use crate::postgres::{Address, Error, ErrorKind, Inspection, Session, connect};
@@ -21,6 +22,12 @@ pub(super) struct Arguments {
     /// Remove everything that setup made, and nothing else
     #[arg(long)]
     uninstall: bool,
+    /// Pin the portal of the present token instead of the one pushed to before; no daemon may run
+    #[arg(long, conflicts_with_all = ["print", "uninstall"])]
+    adopt_portal: bool,
+    /// Pin the present database instead of the one pushed from before (moved, renamed, upgraded); no daemon may run
+    #[arg(long, conflicts_with_all = ["print", "uninstall"])]
+    adopt_database: bool,
     /// The role the daemon connects as, which is given its rights
     #[arg(long, value_name = "NAME", default_value = ROLE)]
     role: String,
@@ -28,7 +35,12 @@ pub(super) struct Arguments {
 
 /// Does what the arguments say with the database of the configuration.
 pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Result<u8, Failure> {
-    let config = configuration(surroundings, Needs::Database)?;
+    let needs = if arguments.adopt_portal {
+        Needs::Everything
+    } else {
+        Needs::Database
+    };
+    let config = configuration(surroundings, needs)?;
     logs::start();
     let address = address(&config)?;
     let mut session = open(&address).await?;
@@ -46,7 +58,46 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Re
         report.map_err(refused)?
     };
     print(&told(&report))?;
+    let mut found = Pins::new();
+    if arguments.adopt_database {
+        let database = pins::of_database(&session, &address).await;
+        found.extend(database.map_err(|error| refused(error.into()))?);
+    }
+    if arguments.adopt_portal {
+        found.extend(pins::of_portal(pinned::portal(&config).await?));
+    }
+    if !found.is_empty() {
+        let adopted = pins::adopt(&mut session, &found).await;
+        print(&adopted_lines(&adopted.map_err(not_adopted)?))?;
+    }
     Ok(exit::OK)
+}
+
+/// What was pinned anew.
+fn adopted_lines(changed: &[Mismatch]) -> String {
+    if changed.is_empty() {
+        return "nothing to adopt: what is pinned is what was found\n".to_owned();
+    }
+    let line = |mismatch: &Mismatch| {
+        let Mismatch { pin, pinned, found } = mismatch;
+        format!("adopted the {pin} {found}, which was {pinned}\n")
+    };
+    let mut text: String = changed.iter().map(line).collect();
+    if changed.iter().any(|mismatch| mismatch.pin == Pin::Portal) {
+        text.push_str(
+            "note: what hubsyncd remembered of records and links in the portal before is forgotten; the HubSpot ids in the \
+             rows are the application's: clear those that the new portal does not have\n",
+        );
+    }
+    text
+}
+
+fn not_adopted(error: Error) -> Failure {
+    if error.kind == ErrorKind::Busy {
+        let failure = Failure::new(exit::TRY_AGAIN, anyhow::Error::new(error));
+        return failure.hint("stop the daemon, run this again, and start it");
+    }
+    refused(error.into())
 }
 
 /// What `run --setup` does first, for the role that the daemon connects as.

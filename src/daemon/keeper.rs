@@ -9,6 +9,7 @@ use super::collect::{Collect, Ended};
 use super::door::Door;
 use super::exit::{CONFIGURATION, Exit, NOT_PERMITTED};
 use super::lease::{self, Hold, boot_time};
+use super::pinned;
 use super::prepare::{self, Parts, Unprepared};
 use crate::config::Config;
 use crate::hubspot::Client;
@@ -118,8 +119,9 @@ impl Keeper {
                 return opening_failed(error, hint, collect.is_some());
             }
         };
+        let portal = collect.as_ref().map(|collect| collect.door.portal);
         let shapes = tokio::select! {
-            shapes = self.alive(self.inspect(collect.is_some())) => shapes,
+            shapes = self.alive(self.inspect(portal)) => shapes,
             () = self.stop.cancelled() => return End::Stopped,
         };
         let shapes = match shapes {
@@ -145,12 +147,22 @@ impl Keeper {
             let prepared = tokio::select! {
                 prepared = self.alive(prepare::door(&parts, &self.pool, &shapes)) => prepared,
                 error = control.lost() => return End::Lost(error),
-                () = self.stop.cancelled() => return End::Stopped,
+                () = self.stop.cancelled() => {
+                    self.give_back(&control).await;
+                    return End::Stopped;
+                }
             };
             let door = match prepared {
                 Ok(door) => Arc::new(door),
-                Err(exit) => return End::Exit(exit),
+                Err(exit) => {
+                    self.give_back(&control).await;
+                    return End::Exit(exit);
+                }
             };
+            if let Err(end) = self.alive(self.pin(door.portal, false)).await {
+                self.give_back(&control).await;
+                return end;
+            }
             self.remember(&door).await;
             let batch = &self.config.batch;
             *collect = Some(Collect::new(
@@ -161,6 +173,10 @@ impl Keeper {
                 self.config.hubspot.in_flight,
             ));
             drop(self.door.set(door));
+        } else if let Some(portal) = portal
+            && let Err(end) = self.alive(self.pin(portal, true)).await
+        {
+            return end;
         }
         let Some(collect) = collect else {
             return End::Stopped;
@@ -168,7 +184,10 @@ impl Keeper {
         tokio::select! {
             () = self.alive(tokio::time::sleep(self.lease.push_wait())) => {}
             error = control.lost() => return End::Lost(error),
-            () = self.stop.cancelled() => return End::Stopped,
+            () = self.stop.cancelled() => {
+                self.give_back(&control).await;
+                return End::Stopped;
+            }
         }
         collect.door.name_doubts().await;
         // Another daemon may have held the lease since.
@@ -195,24 +214,26 @@ impl Keeper {
         }
     }
 
-    /// Looks whether the database fits the mapping.
-    async fn inspect(&self, pushed: bool) -> Result<Vec<crate::postgres::catalog::Shape>, End> {
+    /// Looks whether the database fits the mapping, and is the one that was pushed from before; `portal` is known once
+    /// this daemon has pushed.
+    async fn inspect(&self, portal: Option<i64>) -> Result<Vec<crate::postgres::catalog::Shape>, End> {
         let session = self.pool.get().await.map_err(End::Lost)?;
-        match prepare::database(&session, &self.config.mapping).await {
-            Ok(shapes) => Ok(shapes),
-            Err(Unprepared::Database(error)) => {
-                let hint = "run `hubsyncd setup`, which grants the daemon's role what it needs";
-                Err(opening_failed(error, hint, pushed))
-            }
-            Err(Unprepared::Exit(exit)) if !pushed => Err(End::Exit(exit)),
-            Err(Unprepared::Exit(exit)) => {
-                let mut words = exit.error.to_string();
-                if let Some(hint) = exit.hint {
-                    words = format!("{words}; {hint}");
-                }
-                Err(End::Lost(postgres::Error::new(ErrorKind::Schema, words)))
-            }
-        }
+        let inspected = async {
+            let shapes = prepare::database(&session, &self.config.mapping).await?;
+            pinned::compare(&session, &self.address, portal).await?;
+            Ok(shapes)
+        };
+        inspected
+            .await
+            .map_err(|unprepared| unprepared_end(unprepared, portal.is_some()))
+    }
+
+    /// The lease is held: compares both ends with what is pinned, and pins what is not.
+    async fn pin(&self, portal: i64, pushed: bool) -> Result<(), End> {
+        let session = self.pool.get().await.map_err(End::Lost)?;
+        let found = pinned::compare(&session, &self.address, Some(portal)).await;
+        let found = found.map_err(|unprepared| unprepared_end(unprepared, pushed))?;
+        pinned::pin(&session, &found).await.map_err(End::Lost)
     }
 
     /// Takes the lease, standing by for as long as another daemon holds it; `None` if the daemon stops.
@@ -321,6 +342,24 @@ fn condition(error: &postgres::Error) -> Condition {
     match error.kind {
         ErrorKind::Schema | ErrorKind::Denied => Condition::Schema,
         _ => Condition::Database,
+    }
+}
+
+/// What does not fit ends a daemon that has never pushed; another one waits until it fits again.
+fn unprepared_end(unprepared: Unprepared, pushed: bool) -> End {
+    match unprepared {
+        Unprepared::Database(error) => {
+            let hint = "run `hubsyncd setup`, which grants the daemon's role what it needs";
+            opening_failed(error, hint, pushed)
+        }
+        Unprepared::Exit(exit) if !pushed => End::Exit(exit),
+        Unprepared::Exit(exit) => {
+            let mut words = exit.error.to_string();
+            if let Some(hint) = exit.hint {
+                words = format!("{words}; {hint}");
+            }
+            End::Lost(postgres::Error::new(ErrorKind::Schema, words))
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod keeper;
 pub mod lease;
 mod metrics;
 pub mod operations;
+pub mod pinned;
 pub mod prepare;
 mod status;
 pub mod sweep;

@@ -93,6 +93,7 @@ pub(super) async fn database(session: &Session, mapping: &Mapping) -> Result<Vec
 
 /// What HubSpot says of the mapping.
 struct Portal {
+    id: i64,
     properties: Vec<Vec<PropertyInfo>>,
     labels: HashMap<(ObjectIndex, usize), AssociationType>,
 }
@@ -128,6 +129,7 @@ async fn ask(client: &Client, mapping: &Mapping) -> Result<Result<Portal, Exit>,
     let account = client.account(pace.slot(Lane::Change).await).await?;
     pace.set_day(account.time_zone.as_deref(), account.utc_offset_seconds);
     let mut portal = Portal {
+        id: account.portal_id,
         properties: Vec::new(),
         labels: HashMap::new(),
     };
@@ -269,6 +271,7 @@ fn around(
         Backlog::keeping,
     );
     Door {
+        portal: portal.id,
         objects: (0..mapping.objects.len()).map(object).collect(),
         audit: AuditLog::new(mapping, shapes),
         mapping: Arc::clone(mapping),

@@ -6,6 +6,7 @@
 use super::tls::Tls;
 use super::{Error, ErrorKind};
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
@@ -26,6 +27,9 @@ const TRANSACTION_POOLER_PORT: u16 = 6543;
 
 /// Where libpq looks for a server when no host is named.
 const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
+
+/// What stands for this machine in [`Address::place`].
+const LOCAL: &str = "local";
 
 /// What the client library reads itself.
 const PASSED_ON: [&str; 15] = [
@@ -143,6 +147,15 @@ impl Address {
         }
     }
 
+    /// Where the database is, as far as a configuration that was copied can tell it from another: the names of its
+    /// hosts, in order; all that leads to this machine is `local`.
+    pub fn place(&self) -> String {
+        let mut places: Vec<String> = self.config.get_hosts().iter().map(place_of).collect();
+        places.sort();
+        places.dedup();
+        places.join(",")
+    }
+
     /// The role, if the address names one; else it is the operating system's user.
     pub fn user(&self) -> Option<&str> {
         self.config.get_user()
@@ -195,6 +208,20 @@ impl std::str::FromStr for Address {
 
     fn from_str(text: &str) -> Result<Address, Error> {
         Address::parse(text)
+    }
+}
+
+fn place_of(host: &Host) -> String {
+    let Host::Tcp(name) = host else {
+        return LOCAL.to_owned();
+    };
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    let loopback = bare.parse::<IpAddr>().map(|address| address.is_loopback());
+    if loopback.unwrap_or(bare == "localhost") {
+        LOCAL.to_owned()
+    } else {
+        name
     }
 }
 

@@ -60,6 +60,8 @@ pub struct Object {
 
 /// The one way out to HubSpot.
 pub struct Door {
+    /// The portal that the token belongs to.
+    pub portal: i64,
     /// The mapping, for names and types.
     pub mapping: Arc<Mapping>,
     /// What is known of each object, by position in the mapping.
