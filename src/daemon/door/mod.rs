@@ -15,6 +15,7 @@ mod lookup;
 mod record;
 mod send;
 pub mod store;
+mod unlink;
 
 use super::board::Board;
 use super::desk::Desk;
@@ -84,6 +85,8 @@ pub struct Door {
     pub caught_up: AtomicBool,
     /// Whether failures came or went since they were counted.
     pub failures_changed: AtomicBool,
+    /// How long a request whose outcome is unknown may still land.
+    pub settle: Duration,
     /// The most records a request.
     pub max_records: usize,
     /// The most bytes of properties a request.
@@ -261,7 +264,7 @@ impl Door {
             }
         };
         self.claim_matches(object, &mut items);
-        let mut sending = send::Sending::new(self, way, leave);
+        let mut sending = send::Sending::new(self, way, leave, read_at);
         sending.send(&mut items).await;
         let said = |item: &Item| matches!(item.fate, Fate::Accepted { .. } | Fate::Refused(_));
         if sending.barred.is_some() || items.iter().any(said) {
