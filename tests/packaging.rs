@@ -67,3 +67,61 @@ fn a_daemon_that_fails_for_good_is_told_of() {
         .unwrap();
     assert!(burst * seconds("RestartSec=") * 2 < seconds("StartLimitIntervalSec="));
 }
+
+#[test]
+fn everything_that_the_package_holds_is_there_and_what_an_operator_edits_is_kept() {
+    let manifest = std::fs::read_to_string(Path::new(ROOT).join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let deb = &manifest["package"]["metadata"]["deb"];
+    let assets = deb["assets"].as_array().unwrap();
+    let mut installed = Vec::new();
+    for asset in assets {
+        let [from, to, mode] = [0, 1, 2].map(|at| asset[at].as_str().unwrap());
+        assert!(matches!(mode, "644" | "755"), "{from}: {mode}");
+        let name = from.rsplit('/').next().unwrap();
+        installed.push(if to.ends_with('/') {
+            format!("/{to}{name}")
+        } else {
+            format!("/{to}")
+        });
+        if from != "target/release/hubsyncd" {
+            assert!(Path::new(ROOT).join(from).is_file(), "{from} is not there");
+        }
+    }
+    for kept in deb["conf-files"].as_array().unwrap() {
+        assert!(
+            installed.iter().any(|path| path == kept.as_str().unwrap()),
+            "{kept}"
+        );
+    }
+    // Where the units look.
+    for path in [
+        "/usr/bin/hubsyncd",
+        "/etc/hubsyncd/hubsyncd.toml",
+        "/usr/share/doc/hubsyncd/README.md",
+        "/usr/lib/systemd/system/hubsyncd-alert@.service",
+    ] {
+        assert!(installed.iter().any(|there| there == path), "{path}");
+    }
+    let scripts = Path::new(ROOT).join(deb["maintainer-scripts"].as_str().unwrap());
+    for script in ["postinst", "postrm"] {
+        let text = std::fs::read_to_string(scripts.join(script)).unwrap();
+        assert!(
+            text.contains("\n#DEBHELPER#\n"),
+            "{script} lets systemd's part in"
+        );
+        let checked = std::process::Command::new("sh")
+            .arg("-n")
+            .arg(scripts.join(script))
+            .status();
+        assert!(checked.unwrap().success(), "{script}");
+    }
+    let units = &deb["systemd-units"];
+    let unit = format!("{}.service", units["unit-name"].as_str().unwrap());
+    assert!(
+        Path::new(ROOT)
+            .join(units["unit-scripts"].as_str().unwrap())
+            .join(unit)
+            .is_file()
+    );
+}
