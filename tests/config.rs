@@ -363,3 +363,40 @@ fn the_verbs_find_the_socket_though_other_settings_are_wrong() {
         problems[0]
     );
 }
+
+#[test]
+fn a_token_that_no_header_could_carry_is_a_problem_beside_the_others() {
+    let with = |token: &str| {
+        let secrets = [
+            ("DATABASE_URL", "postgres://hubsyncd@localhost/x"),
+            ("HUBSPOT_ACCESS_TOKEN", token),
+        ];
+        let problems = parse_with("[batch]\nmax-records = 0\n", &secrets).unwrap_err();
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    };
+    for token in ["planted pat", "pat\nplanted", "plántéd"] {
+        let text = with(token);
+        assert!(text.contains("characters that no token has"), "{text}");
+        assert!(text.contains("max-records"), "and what else is wrong: {text}");
+        assert!(!text.contains("planted"), "{text}");
+    }
+    let text = with("  \t ");
+    assert!(
+        text.contains("HUBSPOT_ACCESS_TOKEN: holds nothing but blanks"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_is_known_is_listed_once() {
+    let object = |link: &str| {
+        format!(
+            "[[object]]\nname = \"bookings\"\ntable = \"a.b\"\ntype = \"2-1\"\nkey = \"id\"\nhubspot-id = \"h\"\nsynced-at = \"s\"\n\
+             create = false\nproperties = {{ x = \"x\" }}\n{link}"
+        )
+    };
+    let link = "[[object.link]]\nto = \"nonsense\"\ncolumn = \"c\"\n";
+    let text = refused(&format!("{}{}", object(""), object(link)));
+    assert!(text.contains("(known here: bookings)"), "{text}");
+}

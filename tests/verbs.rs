@@ -6,7 +6,7 @@ use hubsyncd::sync::report::Counts;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
 /// The built program in an environment of its own.
@@ -176,6 +176,11 @@ async fn status_and_health_are_plain_in_a_pipe_and_json_on_request() {
         stdout.starts_with("fail: database: no connection was made yet"),
         "{stdout}"
     );
+    let (_, stdout, _) = ask(socket, &["status"]).await;
+    assert!(
+        stdout.contains("lease       unknown while the database"),
+        "{stdout}"
+    );
     served.in_step();
     served.board.set_rows(1, 12, 3);
     let (code, stdout, _) = ask(socket, &["health"]).await;
@@ -187,6 +192,11 @@ async fn status_and_health_are_plain_in_a_pipe_and_json_on_request() {
     assert_eq!(code, 0);
     assert!(stdout.contains("lease       this daemon pushes\n"), "{stdout}");
     assert!(stdout.contains("bookings\t0\t0\t12\t3\t-\t-\n"), "{stdout}");
+    let places = ["\ncontacts\t", "\nbookings\t", "\nmock_exams\t"].map(|name| stdout.find(name));
+    assert!(
+        places.is_sorted() && places[0].is_some(),
+        "in the order of the mapping: {stdout}"
+    );
     assert!(!stdout.contains('\x1b'), "no colour in a pipe: {stdout:?}");
     let (_, stdout, _) = ask(socket, &["status", "--json"]).await;
     let status: serde_json::Value = serde_json::from_str(&stdout).unwrap();
@@ -275,21 +285,54 @@ async fn setup_says_what_is_missing_with_78_and_who_may_not_with_77() {
     assert!(!stderr.contains("planted"), "{stderr}");
 }
 
+/// The whole answer to a GET.
+async fn get(address: &str, path: &str, token: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
 #[tokio::test]
 async fn the_sandbox_says_where_it_is_and_ends_on_sigterm() {
-    let mut child = hubsyncd(&["sandbox"]).stdout(Stdio::piped()).spawn().unwrap();
+    let limits = [
+        "--requests",
+        "2",
+        "--daily",
+        "500",
+        "--latency",
+        "50ms",
+        "--search-lag",
+        "1s",
+    ];
+    let mut child = hubsyncd(&[&["sandbox"][..], &limits].concat())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let url = lines.next_line().await.unwrap().unwrap();
     let address = url.strip_prefix("HUBSPOT_BASE_URL=http://").unwrap().to_owned();
+    let token = lines.next_line().await.unwrap().unwrap();
+    let token = token.strip_prefix("HUBSPOT_ACCESS_TOKEN=").unwrap();
+    let begin = std::time::Instant::now();
+    for expected in [200, 200, 429] {
+        let answer = get(&address, "/account-info/2026-09/details", token).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected} ")), "{answer}");
+        if expected == 200 {
+            assert!(
+                answer.to_lowercase().contains("x-hubspot-ratelimit-daily: 500"),
+                "{answer}"
+            );
+        }
+    }
     assert!(
-        lines
-            .next_line()
-            .await
-            .unwrap()
-            .unwrap()
-            .starts_with("HUBSPOT_ACCESS_TOKEN=")
+        begin.elapsed() >= Duration::from_millis(100),
+        "each answer takes its time"
     );
-    tokio::net::TcpStream::connect(&address).await.unwrap();
     let pid = child.id().unwrap().to_string();
     assert!(
         Command::new("kill")

@@ -53,6 +53,9 @@ fn shown(status: &Value) -> String {
     let lease = match (status["lease"].as_str(), status["holder"].as_str()) {
         (Some("held"), _) => "this daemon pushes".to_owned(),
         (_, Some(holder)) => format!("standing by; {holder} pushes"),
+        _ if status["conditions"]["database"].is_string() => {
+            "unknown while the database cannot be reached".to_owned()
+        }
         _ => "standing by".to_owned(),
     };
     let oldest = status["oldest_pending_seconds"].as_f64();

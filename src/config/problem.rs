@@ -1,5 +1,6 @@
 //! A problem of the configuration, said so that the operator can mend it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// One thing that is wrong with the configuration. Never holds a secret's value.
@@ -36,6 +37,9 @@ impl fmt::Display for Problem {
 
 /// `did you mean …?` for a word that is close to one of `known`, else the list of what is known.
 pub(super) fn suggestion(word: &str, known: &[&str]) -> String {
+    // Two objects may bear one name, which is another problem.
+    let mut seen = BTreeSet::new();
+    let known: Vec<&str> = known.iter().copied().filter(|word| seen.insert(*word)).collect();
     let closest = known
         .iter()
         .map(|candidate| (distance(word, candidate), *candidate))

@@ -23,10 +23,13 @@ pub(super) fn find(
     if let Some(path) = environment(&file_variable).filter(|path| !path.is_empty()) {
         return read(&file_variable, "environment", Path::new(&path), findings);
     }
-    environment(name)
-        .map(|value| value.trim().to_owned())
-        .filter(|value| !value.is_empty())
-        .map(SecretString::from)
+    let value = environment(name).filter(|value| !value.is_empty())?;
+    if value.trim().is_empty() {
+        let fault = Fault::new("holds nothing but blanks", where_to_put(name));
+        findings.elsewhere("environment", name, fault);
+        return None;
+    }
+    Some(SecretString::from(value.trim().to_owned()))
 }
 
 /// Reads a file that holds one secret; white space around it is not part of it.

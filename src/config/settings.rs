@@ -123,6 +123,13 @@ fn hubspot<'a>(
         let fault = Fault::new("HubSpot's access token is missing", hint);
         findings.elsewhere("secrets", "HUBSPOT_ACCESS_TOKEN", fault);
     }
+    if token.as_ref().is_some_and(|token| !is_visible(token)) {
+        let fault = Fault::new(
+            "HubSpot's access token has blanks or other characters that no token has",
+            "is the right file named? It holds the token and nothing else",
+        );
+        findings.elsewhere("secrets", "HUBSPOT_ACCESS_TOKEN", fault);
+    }
     let in_file = table.read("base-url", |value| base_url(&text(value)?));
     let from_environment = environment("HUBSPOT_BASE_URL")
         .filter(|url| !url.is_empty())
@@ -155,6 +162,12 @@ fn hubspot<'a>(
             .unwrap_or(2 * MINUTE),
         daily_reserve: table.read("daily-reserve", share).unwrap_or(0.1),
     }
+}
+
+/// Whether a header can carry it, and a token be it.
+fn is_visible(token: &SecretString) -> bool {
+    use secrecy::ExposeSecret;
+    token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// A base URL without the slash at its end; https, or anything on the loopback.
