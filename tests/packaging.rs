@@ -117,11 +117,9 @@ fn everything_that_the_package_holds_is_there_and_what_an_operator_edits_is_kept
         assert!(checked.unwrap().success(), "{script}");
     }
     let units = &deb["systemd-units"];
-    let unit = format!("{}.service", units["unit-name"].as_str().unwrap());
-    assert!(
-        Path::new(ROOT)
-            .join(units["unit-scripts"].as_str().unwrap())
-            .join(unit)
-            .is_file()
-    );
+    let place = Path::new(ROOT).join(units["unit-scripts"].as_str().unwrap());
+    for kind in ["service", "sysusers"] {
+        let name = format!("{}.{kind}", units["unit-name"].as_str().unwrap());
+        assert!(place.join(&name).is_file(), "{name}");
+    }
 }

@@ -11,6 +11,7 @@ mod failure;
 mod failures;
 mod health;
 mod logs;
+mod order;
 mod paint;
 mod run;
 mod sandbox;

@@ -3,6 +3,7 @@
 use super::Surroundings;
 use super::client::{Daemon, SOON};
 use super::failure::{Failure, print};
+use super::order::Order;
 use super::paint::{Colour, paint, table};
 use crate::daemon::exit;
 use hyper::Method;
@@ -31,7 +32,7 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Re
         let text = if arguments.json {
             answer.text + "\n"
         } else {
-            shown(&answer.json()?)
+            shown(&answer.json()?, &Order::of(&answer.text))
         };
         if arguments.watch && std::io::stdout().is_terminal() {
             print(&format!("\x1b[H\x1b[2J{text}"))?;
@@ -49,7 +50,7 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Re
 }
 
 /// The status as lines.
-fn shown(status: &Value) -> String {
+fn shown(status: &Value, order: &Order) -> String {
     let lease = match (status["lease"].as_str(), status["holder"].as_str()) {
         (Some("held"), _) => "this daemon pushes".to_owned(),
         (_, Some(holder)) => format!("standing by; {holder} pushes"),
@@ -79,7 +80,7 @@ fn shown(status: &Value) -> String {
         lines.push(format!(
             "sweeping    since {}: {}",
             word(&running["started_at"]),
-            summary(&running["summary"])
+            summary(&running["summary"], order)
         ));
     }
     let last = &status["last_sweep"];
@@ -88,20 +89,19 @@ fn shown(status: &Value) -> String {
         let outcome = word(&last["outcome"]);
         lines.push(format!(
             "last sweep  {outcome} {ended}: {}",
-            summary(&last["summary"])
+            summary(&last["summary"], order)
         ));
     } else {
         lines.push("last sweep  none yet".to_owned());
     }
     lines.push(format!("next sweep  {}", word(&status["next_sweep_at"])));
-    lines.join("\n") + "\n\n" + &objects(&status["objects"])
+    lines.join("\n") + "\n\n" + &objects(&status["objects"], order)
 }
 
-fn objects(objects: &Value) -> String {
-    let rows: Vec<Vec<String>> = objects
-        .as_object()
+fn objects(objects: &Value, order: &Order) -> String {
+    let rows: Vec<Vec<String>> = order
+        .of_entries(objects)
         .into_iter()
-        .flatten()
         .map(|(name, object)| {
             vec![
                 name.clone(),
@@ -127,9 +127,9 @@ fn objects(objects: &Value) -> String {
 }
 
 /// `contacts 3 created, 40 updated; bookings 1 failed`, nothing of what is zero.
-pub(super) fn summary(summary: &Value) -> String {
+pub(super) fn summary(summary: &Value, order: &Order) -> String {
     let mut parts = Vec::new();
-    for (object, counts) in summary.as_object().into_iter().flatten() {
+    for (object, counts) in order.of_entries(summary) {
         let counted: Vec<String> = ["created", "updated", "failed"]
             .iter()
             .filter(|name| counts[**name].as_u64().is_some_and(|count| count > 0))

@@ -3,6 +3,7 @@
 use super::Surroundings;
 use super::client::{Daemon, SOON};
 use super::failure::{Failure, print};
+use super::order::Order;
 use super::status::summary;
 use crate::daemon::exit;
 use hyper::Method;
@@ -52,17 +53,17 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Re
     print(&if arguments.json {
         answer.text + "\n"
     } else {
-        told(&run)
+        told(&run, &Order::of(&answer.text))
     })?;
     Ok(code(&run))
 }
 
-fn told(run: &Value) -> String {
+fn told(run: &Value, order: &Order) -> String {
     let outcome = run["outcome"].as_str().unwrap_or("incomplete");
     let error = run["error"]
         .as_str()
         .map_or_else(String::new, |error| format!(" ({error})"));
-    format!("{outcome}{error}: {}\n", summary(&run["summary"]))
+    format!("{outcome}{error}: {}\n", summary(&run["summary"], order))
 }
 
 fn code(run: &Value) -> u8 {
@@ -105,7 +106,10 @@ impl Progress {
         let Ok(status) = answer.json() else { return };
         if status["sweep"].is_object() {
             self.printed = Instant::now();
-            let line = format!("sweeping: {}", summary(&status["sweep"]["summary"]));
+            let line = format!(
+                "sweeping: {}",
+                summary(&status["sweep"]["summary"], &Order::of(&answer.text))
+            );
             self.write(&if self.terminal {
                 format!("\r\x1b[K{line}")
             } else {

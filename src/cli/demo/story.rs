@@ -11,8 +11,10 @@ use super::screen::Screen;
 use super::stage::Stage;
 use crate::cli::client::SOON;
 use crate::cli::failure::Failure;
+use crate::cli::order::Order;
 use crate::cli::paint::{Colour, paint};
 use crate::cli::status::summary;
+use crate::mapping::Mapping;
 use crate::postgres::Error;
 use crate::sandbox::Endpoint;
 use hyper::Method;
@@ -326,5 +328,8 @@ impl Story {
 /// How a sweep ended.
 fn swept(run: &Value) -> String {
     let outcome = run["outcome"].as_str().unwrap_or("incomplete");
-    format!("{outcome}: {}", summary(&run["summary"]))
+    format!(
+        "{outcome}: {}",
+        summary(&run["summary"], &Order::of_mapping(&Mapping::built_in()))
+    )
 }

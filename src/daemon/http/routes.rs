@@ -210,7 +210,7 @@ async fn trigger(State(desk): Shared, method: Method) -> Result<Response, Failur
     Ok((code, Json(answer)).into_response())
 }
 
-/// Summaries stand in the order of the mapping.
+/// Fields of a struct keep their order, summaries that of the mapping; those of a JSON value are sorted.
 #[derive(Serialize)]
 struct Runs {
     runs: Vec<Run>,
