@@ -237,7 +237,7 @@ async fn whatever_writers_do_no_change_is_left_waiting_while_the_daemon_sleeps()
 }
 
 #[tokio::test]
-async fn a_sleeping_daemon_is_woken_by_the_bell_and_not_by_the_safety_poll() {
+async fn pitfall_4_04_a_sleeping_daemon_is_woken_by_the_bell_and_not_by_the_safety_poll() {
     let toml = "[hubspot]\nrequests = 10000\n[batch]\nmax-delay = \"0s\"\n[sweep]\non-start = false\n";
     let stage = Stage::with("bell", Settings::default(), toml).await;
     let contact = stage.known_contact("s1").await;
@@ -270,7 +270,7 @@ async fn a_sleeping_daemon_is_woken_by_the_bell_and_not_by_the_safety_poll() {
 }
 
 #[tokio::test]
-async fn a_long_transaction_mutes_the_changes_of_others_no_longer_than_the_look_interval() {
+async fn pitfall_3_13_a_long_transaction_mutes_the_changes_of_others_no_longer_than_the_look_interval() {
     let stage = Stage::with("muted", Settings::default(), QUICK).await;
     let long = stage.known_contact("long").await;
     let other = stage.known_contact("other").await;

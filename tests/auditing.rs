@@ -146,7 +146,7 @@ async fn an_entry_committed_while_a_sweep_pushes_its_row_is_not_marked_by_the_sw
 }
 
 #[tokio::test]
-async fn entries_of_refused_records_stay_unmarked_until_they_are_accepted() {
+async fn pitfall_1i_entries_of_refused_records_stay_unmarked_until_they_are_accepted() {
     let stage = Stage::new("audit_refused").await;
     let bad = stage.known_contact("bad").await;
     stage.known_contact("good").await;

@@ -98,7 +98,7 @@ async fn what_is_above_the_mark_comes_again_and_what_is_below_does_not() {
 /// The xmax of a snapshot is the last ended xid plus one: a running transaction may stand at it or above. Seen only on
 /// a server where nobody else ends transactions.
 #[tokio::test]
-async fn a_transaction_that_no_snapshot_has_reached_yet_holds_the_mark_down() {
+async fn pitfall_3_12_a_transaction_that_no_snapshot_has_reached_yet_holds_the_mark_down() {
     let server = Server::start(Options::default()).await;
     let (database, daemon, _) = tables::database(&server, "changes").await;
     let mut looker = Looker::new(&Mapping::built_in());

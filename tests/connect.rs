@@ -66,7 +66,7 @@ fn an_unverified_network_connection_is_known_as_such() {
 }
 
 #[test]
-fn a_transaction_pooler_is_refused_with_the_way_out() {
+fn pitfall_4_16_a_transaction_pooler_is_refused_with_the_way_out() {
     for text in [
         "postgres://a@h:6543/d",
         "host=h port=6543",
@@ -148,7 +148,7 @@ async fn queries_of_one_session_overlap_and_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn a_pool_lends_no_more_than_its_size_and_replaces_what_broke() {
+async fn pitfall_3_08_a_pool_lends_no_more_than_its_size_and_replaces_what_broke() {
     let database = Database::new("pool").await;
     let pool = Pool::new(database.address("app"), 2);
     let (one, two) = (pool.get().await.unwrap(), pool.get().await.unwrap());

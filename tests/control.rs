@@ -107,7 +107,7 @@ async fn a_ring_before_the_wait_counts() {
 }
 
 #[tokio::test]
-async fn while_armed_a_writer_finds_the_lock_taken_and_else_free() {
+async fn pitfall_4_15_while_armed_a_writer_finds_the_lock_taken_and_else_free() {
     let database = Database::new("armed").await;
     let (control, app) = (open(&database).await, database.session_as("app").await);
     assert!(may_stay_silent(&app).await);
@@ -227,7 +227,7 @@ fn the_locks_are_those_that_the_triggers_know() {
 }
 
 #[tokio::test]
-async fn a_transaction_pooler_on_any_port_is_found_out() {
+async fn pitfall_3_10_a_transaction_pooler_on_any_port_is_found_out() {
     let server = Server::shared().await;
     let database = server.database("pooled").await;
     let directory = tempfile::tempdir().unwrap();

@@ -237,7 +237,7 @@ async fn an_object_that_is_never_created_is_updated_once_its_id_is_there() {
 }
 
 #[tokio::test]
-async fn a_refused_row_of_such_a_table_is_listed_under_its_key_and_tried_again() {
+async fn pitfall_4_03_a_refused_row_of_such_a_table_is_listed_under_its_key_and_tried_again() {
     let stage = stage("refused").await;
     let daemon = stage.start().await;
     stage

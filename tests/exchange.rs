@@ -94,7 +94,8 @@ async fn an_upsert_makes_then_finds_and_names_each_by_trace_and_key() {
 }
 
 #[tokio::test]
-async fn one_bad_record_fails_alone_and_is_named_with_its_property_and_without_its_value() {
+async fn pitfall_5_airbyte_207_one_bad_record_fails_alone_and_is_named_with_its_property_and_without_its_value()
+ {
     let (sandbox, client) = world_and_client().await;
     let reply = upsert_cars(&client, &[("A-1", "10"), ("B-2", "cheap"), ("C-3", "30")])
         .await
@@ -344,7 +345,7 @@ async fn what_an_answer_leaves_out_is_in_neither_list() {
 }
 
 #[tokio::test]
-async fn a_refusal_by_limit_pauses_all_lanes_for_as_long_as_it_says() {
+async fn pitfall_1f_a_refusal_by_limit_pauses_all_lanes_for_as_long_as_it_says() {
     let (sandbox, client) = world_and_client().await;
     let second = Duration::from_secs(1);
     sandbox.fault(Fault::named("429-daily").unwrap().retry_after(second));
@@ -357,7 +358,7 @@ async fn a_refusal_by_limit_pauses_all_lanes_for_as_long_as_it_says() {
 }
 
 #[tokio::test]
-async fn a_burst_over_the_limit_is_never_refused() {
+async fn pitfall_4_05_a_burst_over_the_limit_is_never_refused() {
     // Twelve at once where ten are allowed, and ninety of the window's hundred used by another program:
     // the headers say so.
     let sandbox = sandbox(World {

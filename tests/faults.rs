@@ -145,7 +145,7 @@ async fn no_fault_of_an_association_leaves_a_booking_unlinked_or_doubled() {
 }
 
 #[tokio::test]
-async fn nothing_is_marked_that_hubspot_did_not_confirm_and_it_is_not_asked_in_a_busy_loop() {
+async fn pitfall_4_01_nothing_is_marked_that_hubspot_did_not_confirm_and_it_is_not_asked_in_a_busy_loop() {
     let stage = stage("faults_marks").await;
     let _daemon = stage.start().await;
     for name in [

@@ -46,7 +46,7 @@ async fn failures(daemon: &Daemon) -> Vec<serde_json::Value> {
 }
 
 #[tokio::test]
-async fn notifications_with_garbage_and_floods_of_them_wake_and_harm_nobody() {
+async fn pitfall_3_11_notifications_with_garbage_and_floods_of_them_wake_and_harm_nobody() {
     let stage = Stage::with("garbage", Settings::default(), QUICK).await;
     let contact = stage.known_contact("s1").await;
     stage
@@ -120,7 +120,7 @@ fn quoted(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn hostile_texts_arrive_as_they_are_and_what_hubspot_refuses_is_refused_alone() {
+async fn pitfall_3_03_hostile_texts_arrive_as_they_are_and_what_hubspot_refuses_is_refused_alone() {
     let stage = Stage::with("hostile", Settings::default(), FAST).await;
     let daemon = stage.start().await;
     // Student (and local part of the address), first name, HubSpot id.

@@ -6,7 +6,7 @@ use crate::support::{DEADLINE, wait_until};
 use hubsyncd::sandbox::{Endpoint, Fault, Settings, When};
 
 #[tokio::test]
-async fn an_object_that_cannot_be_read_does_not_stop_the_next_one() {
+async fn pitfall_1c_an_object_that_cannot_be_read_does_not_stop_the_next_one() {
     let stage = Stage::new("sweep_unreadable").await;
     stage.known_contact("s1").await;
     let exam = stage.known_exam().await;

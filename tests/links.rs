@@ -116,7 +116,7 @@ async fn a_booking_waits_for_the_contact_that_is_on_its_way_and_others_do_not() 
 }
 
 #[tokio::test]
-async fn a_booking_without_contact_id_is_linked_also_when_the_contact_gets_its_id_only_later() {
+async fn pitfall_4_10_a_booking_without_contact_id_is_linked_also_when_the_contact_gets_its_id_only_later() {
     let stage = Stage::new("later").await;
     let exam = stage.known_exam().await;
     let _daemon = stage.start().await;
@@ -183,7 +183,7 @@ async fn a_booking_is_linked_by_student_and_email_only_where_both_are_right() {
 }
 
 #[tokio::test]
-async fn a_refused_link_leaves_the_id_and_no_mark_and_is_made_once_its_target_is_corrected() {
+async fn pitfall_1m_a_refused_link_leaves_the_id_and_no_mark_and_is_made_once_its_target_is_corrected() {
     let stage = Stage::new("refused_link").await;
     let exam = stage.known_exam().await;
     let contact = stage.known_contact("s1").await;

@@ -5,7 +5,7 @@ use crate::support::{DEADLINE, wait_until};
 use hubsyncd::sandbox::{Endpoint, Request, Settings, When, World, Write};
 
 #[tokio::test]
-async fn a_change_of_each_table_reaches_hubspot() {
+async fn pitfall_1n_a_change_of_each_table_reaches_hubspot() {
     let stage = Stage::new("live").await;
     let contact = stage.known_contact("s1").await;
     let exam = stage.known_exam().await;
@@ -89,7 +89,7 @@ async fn many_changes_of_one_row_become_few_writes_and_the_last_value_wins() {
 }
 
 #[tokio::test]
-async fn a_thousand_changes_in_one_transaction_travel_in_ten_batches() {
+async fn pitfall_4_11_a_thousand_changes_in_one_transaction_travel_in_ten_batches() {
     let stage = Stage::new("thousand").await;
     known_contacts(&stage, 1_000).await;
     let _daemon = stage.start().await;
@@ -118,7 +118,7 @@ async fn a_thousand_changes_in_one_transaction_travel_in_ten_batches() {
 }
 
 #[tokio::test]
-async fn a_hundred_new_contacts_take_two_requests_and_a_hundred_bookings_with_two_links_three() {
+async fn pitfall_1a_a_hundred_new_contacts_take_two_requests_and_a_hundred_bookings_with_two_links_three() {
     let stage = Stage::new("requests").await;
     let exam = stage.known_exam().await;
     let _daemon = stage.start().await;
@@ -157,7 +157,7 @@ async fn a_hundred_new_contacts_take_two_requests_and_a_hundred_bookings_with_tw
 }
 
 #[tokio::test]
-async fn a_row_that_changes_during_its_push_is_pushed_again_afterwards_with_its_newest_value() {
+async fn pitfall_1g_a_row_that_changes_during_its_push_is_pushed_again_afterwards_with_its_newest_value() {
     let stage = Stage::new("during").await;
     let first = stage.known_contact("s1").await;
     let other = stage.known_contact("s2").await;
@@ -295,7 +295,7 @@ async fn nor_where_the_application_audits_by_row_trigger() {
 }
 
 #[tokio::test]
-async fn nor_where_a_trigger_keeps_updated_at() {
+async fn pitfall_1h_nor_where_a_trigger_keeps_updated_at() {
     silence_after_pushes("touched", UPDATED_AT).await;
 }
 

@@ -46,6 +46,7 @@ mod outages;
 mod pace;
 mod packaging;
 mod payload;
+mod pitfalls;
 mod quoting;
 mod receipt;
 mod recovery;

@@ -67,7 +67,7 @@ async fn the_documented_trigger_sweeps_and_answers_to_the_letter() {
 }
 
 #[tokio::test]
-async fn the_documented_trigger_waits_for_the_sweep_after_the_one_that_runs() {
+async fn pitfall_1j_the_documented_trigger_waits_for_the_sweep_after_the_one_that_runs() {
     let stage = Stage::new("trigger_after").await;
     stage.known_contact("s1").await;
     let daemon = stage.start().await;

@@ -40,7 +40,7 @@ async fn wait_well(daemon: &Daemon) {
 }
 
 #[tokio::test]
-async fn a_hubspot_that_is_away_at_start_is_waited_for_and_told_by_health() {
+async fn pitfall_4_07_a_hubspot_that_is_away_at_start_is_waited_for_and_told_by_health() {
     let stage = Stage::new("away_start").await;
     stage.sandbox.fault(Fault::refuse_connection().always());
     insert(&stage, "early").await;
@@ -54,7 +54,7 @@ async fn a_hubspot_that_is_away_at_start_is_waited_for_and_told_by_health() {
 }
 
 #[tokio::test]
-async fn a_hubspot_that_goes_away_is_told_by_health_and_loses_nothing() {
+async fn pitfall_4_08_a_hubspot_that_goes_away_is_told_by_health_and_loses_nothing() {
     let stage = Stage::new("away_later").await;
     let daemon = stage.start().await;
     insert(&stage, "before").await;
@@ -73,7 +73,7 @@ async fn a_hubspot_that_goes_away_is_told_by_health_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_refused_token_stops_everything_is_told_by_health_and_probed_without_hammering() {
+async fn pitfall_4_20_a_refused_token_stops_everything_is_told_by_health_and_probed_without_hammering() {
     let stage = Stage::new("token").await;
     let daemon = stage.start().await;
     stage.sandbox.fault(Fault::status(401).always());
@@ -220,7 +220,7 @@ async fn a_database_that_is_down_at_start_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_database_that_restarts_or_cuts_every_connection_while_changes_flow_loses_nothing() {
+async fn pitfall_3_06_a_database_that_restarts_or_cuts_every_connection_while_changes_flow_loses_nothing() {
     // Else Postgres itself loses what was committed shortly before it is killed.
     let durable = Options {
         fsync: true,
@@ -260,7 +260,7 @@ async fn a_database_that_restarts_or_cuts_every_connection_while_changes_flow_lo
 }
 
 #[tokio::test]
-async fn connections_that_go_silent_for_a_while_or_for_ever_lose_nothing() {
+async fn pitfall_3_07_connections_that_go_silent_for_a_while_or_for_ever_lose_nothing() {
     let mut stage = Stage::with(
         "silent",
         Settings::default(),

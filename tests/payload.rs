@@ -122,7 +122,7 @@ async fn create_only_fields_of_a_known_record_are_not_sent_when_they_change() {
 }
 
 #[tokio::test]
-async fn a_booking_is_sent_with_its_day_and_without_nulls_and_what_becomes_null_is_cleared() {
+async fn pitfall_1l_a_booking_is_sent_with_its_day_and_without_nulls_and_what_becomes_null_is_cleared() {
     let stage = Stage::new("booking").await;
     let contact = stage.known_contact("s1").await;
     let exam = stage.known_exam().await;
@@ -255,7 +255,7 @@ fn define_cars(world: &mut World) {
 }
 
 #[tokio::test]
-async fn every_type_of_value_arrives_as_hubspot_wants_it() {
+async fn pitfall_4_19_every_type_of_value_arrives_as_hubspot_wants_it() {
     let stage = Stage::without_setup("cars", Settings::default(), &format!("{QUICK}{CARS}")).await;
     define_cars(&mut stage.sandbox.world());
     stage.sql(CARS_TABLE).await;

@@ -19,7 +19,7 @@ async fn safety_polls(daemon: &Daemon) -> u64 {
 }
 
 #[tokio::test]
-async fn changes_made_while_the_daemon_is_down_are_pushed_at_start_before_any_sweep() {
+async fn pitfall_3_05_changes_made_while_the_daemon_is_down_are_pushed_at_start_before_any_sweep() {
     let toml = QUICK.replace("on-start = false", "on-start = true");
     let stage = Stage::without_setup("down", Settings::default(), &toml).await;
     // No change names this one: only a sweep finds it.
@@ -64,7 +64,7 @@ async fn changes_made_while_the_daemon_is_down_are_pushed_at_start_before_any_sw
 }
 
 #[tokio::test]
-async fn a_daemon_killed_between_hubspots_commit_and_its_reply_creates_nothing_twice() {
+async fn pitfall_1b_a_daemon_killed_between_hubspots_commit_and_its_reply_creates_nothing_twice() {
     let stage = Stage::new("killed_reply").await;
     let daemon = stage.start().await;
     let hold = stage.sandbox.hold(Endpoint::Upsert, When::After);

@@ -84,12 +84,12 @@ async fn one_bad_among_a_hundred(hint: &str, fault: Option<&str>) {
 }
 
 #[tokio::test]
-async fn one_bad_record_among_a_hundred_fails_alone() {
+async fn pitfall_1e_one_bad_record_among_a_hundred_fails_alone() {
     one_bad_among_a_hundred("bad_traced", None).await;
 }
 
 #[tokio::test]
-async fn one_bad_record_fails_alone_where_hubspot_refuses_the_whole_batch_for_it() {
+async fn pitfall_4_02_one_bad_record_fails_alone_where_hubspot_refuses_the_whole_batch_for_it() {
     one_bad_among_a_hundred("bad_whole", Some("ignore-traces")).await;
 }
 

@@ -176,7 +176,7 @@ async fn who_blocks_setup_is_named_and_writers_hardly_wait() {
 }
 
 #[tokio::test]
-async fn a_changed_mapping_is_upgraded_in_place_beside_open_transactions() {
+async fn pitfall_4_22_a_changed_mapping_is_upgraded_in_place_beside_open_transactions() {
     let database = Database::with_application("setup_upgrade").await;
     let mut mapping = Mapping::built_in();
     install(&database, &mapping).await;

@@ -160,7 +160,7 @@ async fn sigterm_ends_a_sweep_incomplete_and_the_next_start_sweeps_again() {
 }
 
 #[tokio::test]
-async fn a_second_daemon_stands_by_and_takes_over_when_the_first_dies_or_stops() {
+async fn pitfall_4_18_a_second_daemon_stands_by_and_takes_over_when_the_first_dies_or_stops() {
     let stage = Stage::new("signal_standby").await;
     let contact = stage.known_contact("s1").await;
     let credits = |expected: &'static str| {

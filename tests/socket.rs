@@ -46,7 +46,7 @@ async fn a_sweep_that_ends_incomplete_is_a_500_with_what_it_did() {
 }
 
 #[tokio::test]
-async fn a_wrong_or_missing_secret_is_unauthorized_whatever_else_is_sent() {
+async fn pitfall_1k_a_wrong_or_missing_secret_is_unauthorized_whatever_else_is_sent() {
     let served = Served::start(Desk::new("complete", None));
     let wrong = [
         "",

@@ -138,7 +138,7 @@ async fn a_value_typed_over_and_a_link_removed_in_hubspot_are_put_right_and_othe
 }
 
 #[tokio::test]
-async fn a_sweep_of_more_rows_than_a_page_counts_each_once_and_tells_the_same_everywhere() {
+async fn pitfall_1d_a_sweep_of_more_rows_than_a_page_counts_each_once_and_tells_the_same_everywhere() {
     let stage = Stage::with(
         "sweep_pages",
         Settings {
