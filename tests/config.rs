@@ -280,7 +280,6 @@ fn what_is_wrong_with_objects_is_said_by_their_names() {
         "object Bad Name: name: \"Bad Name\" is no name for an object",
         "object Bad Name: table: \"orders\" is not schema.table",
         "object Bad Name: type: \"2_7\" is no object type id",
-        "object Bad Name: on-delete: this version of hubsyncd archives nothing",
         "object Bad Name: adopt: \"take\" is not known",
         "object Bad Name: watch: means nothing without `from`",
         "object Bad Name: properties.Big: is no property's internal name",

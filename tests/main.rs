@@ -27,6 +27,7 @@ mod config;
 mod connect;
 mod control;
 mod conversions;
+mod deletes;
 mod demo;
 mod endings;
 mod engine;

@@ -2,7 +2,7 @@
 
 use super::support::postgres::Server;
 use super::support::receipts::{
-    BOOKINGS, CONTACTS, READ_AT_TEXT, World, created, key, linked, receipt, seen, shared, updated,
+    BOOKINGS, CONTACTS, READ_AT_TEXT, World, created, key, receipt, seen, shared, updated,
 };
 use hubsyncd::postgres::receipt::{Entry, Written};
 use hubsyncd::sync::change::Key;
@@ -28,7 +28,7 @@ async fn a_receipt_writes_the_id_and_the_time_of_the_read_and_deletes_exactly_it
         let newly = Entry {
             seqs: vec![first],
             audit: vec![audit],
-            links: vec![linked("bookings", "90", "77")],
+            made_links: vec![("bookings".to_owned(), "77".to_owned())],
             ..created(0)
         };
         assert_eq!(

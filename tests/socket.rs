@@ -134,7 +134,9 @@ async fn a_sweep_is_asked_for_and_waited_for() {
     );
     assert_eq!(served.asked(), ["sweep socket", "sweep socket", "wait 17"]);
     assert_eq!(served.ask("GET /sweep").await.0, 405);
-    assert_eq!(served.ask("POST /sweep?archive=go").await.0, 400);
+    assert_eq!(served.ask("POST /sweep?archive=go").await.0, 202);
+    assert_eq!(served.asked().last().unwrap(), "sweep socket archive");
+    assert_eq!(served.ask("POST /sweep?archive=yes").await.0, 400);
     assert_eq!(
         served.ask("POST /nowhere").await,
         (404, json!({ "error": "there is no such route" }))

@@ -20,6 +20,9 @@ pub(super) struct Arguments {
     /// Only ask for it
     #[arg(long)]
     no_wait: bool,
+    /// Archive what the brake holds: you have looked at `hubsyncd failures`, and those deletions were meant
+    #[arg(long)]
+    archive: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -29,7 +32,12 @@ pub(super) struct Arguments {
 pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Result<u8, Failure> {
     let daemon = Daemon::find(surroundings)?;
     if arguments.no_wait {
-        let answer = daemon.ask(Method::POST, "/sweep", Some(SOON)).await?.accepted()?;
+        let path = if arguments.archive {
+            "/sweep?archive=go"
+        } else {
+            "/sweep"
+        };
+        let answer = daemon.ask(Method::POST, path, Some(SOON)).await?.accepted()?;
         let ticket = answer.json()?;
         let said = match (arguments.json, ticket["state"].as_str()) {
             (true, _) => answer.text,
@@ -39,7 +47,12 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Re
         print(&format!("{said}\n"))?;
         return Ok(exit::OK);
     }
-    let swept = daemon.ask(Method::POST, "/sweep?wait=true", None);
+    let path = if arguments.archive {
+        "/sweep?wait=true&archive=go"
+    } else {
+        "/sweep?wait=true"
+    };
+    let swept = daemon.ask(Method::POST, path, None);
     let mut swept = std::pin::pin!(swept);
     let mut progress = Progress::new(!arguments.json);
     let answer = loop {

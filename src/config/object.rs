@@ -163,10 +163,6 @@ fn object<'a>(
 /// What the settings of one object say about each other.
 fn check_object(section: &Section<'_>, object: &Object) {
     let refuse = |key: &str, message: String, hint: &str| section.refuse(key, Fault::new(message, hint));
-    if object.on_delete == OnDelete::Archive {
-        let message = "this version of hubsyncd archives nothing".to_owned();
-        refuse("on-delete", message, "write \"keep\" or leave it out");
-    }
     if object.properties.is_empty() {
         let message = "there is nothing to send".to_owned();
         refuse(

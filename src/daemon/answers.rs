@@ -23,14 +23,14 @@ pub(super) struct Answers {
 }
 
 impl Operations for Answers {
-    fn request_sweep(&self, reason: &'static str) -> Result<Ticket, Refused> {
+    fn request_sweep(&self, reason: &'static str, archive: bool) -> Result<Ticket, Refused> {
         self.refuse_standby()?;
         let reason = if reason == Reason::Manual.word() {
             Reason::Manual
         } else {
             Reason::Socket
         };
-        let ticket = self.requests.ask(reason);
+        let ticket = self.requests.ask_for(reason, None, archive);
         // Without the lease it waits for it, as behind a sweep that runs.
         let state = if ticket.started && self.board.lease() == Lease::Held {
             TicketState::Started

@@ -37,6 +37,8 @@ pub enum Counted {
     Updated,
     /// It was refused, or a link of it.
     Failed,
+    /// Its row was deleted, and it was archived.
+    Archived,
     /// Its outcome was not learned; it is tried again.
     Unknown,
 }
@@ -124,6 +126,8 @@ pub enum Condition {
     Triggers,
     /// Changes that could not be named recur.
     Unnamed,
+    /// Deletions wait for somebody to say that they were meant.
+    Brake,
     /// Alerts are not delivered.
     Alerts,
 }
@@ -140,6 +144,7 @@ impl Condition {
             Condition::Deaf => "deaf",
             Condition::Triggers => "triggers",
             Condition::Unnamed => "unnamed-changes",
+            Condition::Brake => "deletions",
             Condition::Alerts => "alerts",
         }
     }
@@ -335,6 +340,22 @@ impl Board {
     /// Whether this daemon pushes.
     pub fn set_lease(&self, lease: Lease) {
         self.lock().lease = lease;
+    }
+
+    /// How many deletions of each object the brake holds.
+    pub fn set_braked(&self, counts: &[u64]) {
+        let held = self.objects.iter().zip(counts).filter(|(_, count)| **count > 0);
+        let held: Vec<String> = held
+            .map(|(object, count)| format!("{count} of {}", object.name))
+            .collect();
+        let words = (!held.is_empty()).then(|| {
+            format!(
+                "deleted rows whose HubSpot records stay until somebody says so, since there were so many within an hour: \
+                 {}; look at `hubsyncd failures`, and if they were meant: hubsyncd sweep --archive",
+                held.join(", ")
+            )
+        });
+        self.set_condition(Condition::Brake, words);
     }
 
     /// Something is wrong, in words without personal data; `None`: no longer.

@@ -5,7 +5,7 @@
 use super::board::{Board, Condition};
 use super::door::Door;
 use crate::postgres::connect::Pool;
-use crate::postgres::{self, changes, failures, inventory};
+use crate::postgres::{self, changes, failures, inventory, orphans};
 use crate::sync::change::{Change, ObjectIndex, Op};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -113,10 +113,12 @@ impl Census {
     async fn count_failures(&self) {
         let counted = async {
             let session = self.pool.get().await?;
-            failures::counts(&session, &self.door.mapping).await
+            let counts = failures::counts(&session, &self.door.mapping).await?;
+            Ok::<_, postgres::Error>((counts, orphans::braked(&session, &self.door.mapping).await?))
         };
         match counted.await {
-            Ok(counts) => {
+            Ok((counts, braked)) => {
+                self.board.set_braked(&braked);
                 for (object, count) in counts.into_iter().enumerate() {
                     self.board.set_failures(object, count);
                 }

@@ -14,6 +14,7 @@ pub struct Desk {
     backlog: Mutex<Backlog>,
     freed: Notify,
     named: AtomicBool,
+    archiving: tokio::sync::Mutex<()>,
     /// How often in a row HubSpot's answers said nothing of a row.
     silences: Mutex<HashMap<(ObjectIndex, Key), u32>>,
     epoch: Instant,
@@ -26,6 +27,7 @@ impl Desk {
             backlog: Mutex::new(backlog),
             freed: Notify::new(),
             named: AtomicBool::new(false),
+            archiving: tokio::sync::Mutex::default(),
             silences: Mutex::default(),
             epoch: Instant::now(),
         }
@@ -56,6 +58,11 @@ impl Desk {
         }
         drop(backlog);
         self.freed.notify_one();
+    }
+
+    /// Waits for its turn to decide which records of deleted rows are archived: each decision counts those before it.
+    pub async fn archiving(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.archiving.lock().await
     }
 
     /// HubSpot answered without a word about a row; answers how often it did so in a row.

@@ -81,9 +81,12 @@ pub fn verdict(state: &State, limits: &config::Health, every: Duration, now: Ins
 fn severity(condition: Condition) -> Status {
     match condition {
         Condition::Database | Condition::Breaker | Condition::Hubspot | Condition::Schema => Status::Fail,
-        Condition::Quota | Condition::Deaf | Condition::Triggers | Condition::Unnamed | Condition::Alerts => {
-            Status::Warn
-        }
+        Condition::Quota
+        | Condition::Deaf
+        | Condition::Triggers
+        | Condition::Unnamed
+        | Condition::Brake
+        | Condition::Alerts => Status::Warn,
     }
 }
 

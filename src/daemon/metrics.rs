@@ -111,6 +111,7 @@ impl Meters {
             Counted::Created => "created",
             Counted::Updated => "updated",
             Counted::Failed => "failed",
+            Counted::Archived => "archived",
             Counted::Unknown => "unknown",
         };
         let labels = vec![("object", object.to_owned()), ("outcome", outcome.to_owned())];

@@ -9,11 +9,11 @@ use serde::Serialize;
 
 /// What operators can ask for beyond what the [`super::board::Board`] shows.
 pub trait Operations: Send + Sync {
-    /// Asks for a sweep. While one runs, exactly one more is queued, whose ticket all who ask meanwhile share.
+    /// Asks for a sweep; `archive` says that deletions which the brake holds may go. While one runs, exactly one more is queued, whose ticket all who ask meanwhile share.
     ///
     /// # Errors
     /// [`Refused::Standby`] where another daemon pushes.
-    fn request_sweep(&self, reason: &'static str) -> Result<Ticket, Refused>;
+    fn request_sweep(&self, reason: &'static str, archive: bool) -> Result<Ticket, Refused>;
 
     /// Waits until the sweep of a ticket has ended.
     ///

@@ -19,6 +19,7 @@ use crate::postgres::catalog::{self, Shape};
 use crate::postgres::connect::Pool;
 use crate::postgres::inspection::Inspection;
 use crate::postgres::inventory;
+use crate::postgres::orphans::Orphans;
 use crate::postgres::receipt::Writer;
 use crate::postgres::rows::Reader;
 use crate::postgres::schema::{self, State};
@@ -216,6 +217,7 @@ pub(super) async fn door(parts: &Parts<'_>, pool: &Arc<Pool>, shapes: &[Shape]) 
         Table {
             reader: Reader::new(&mapping, at, shapes, &types),
             writer: Writer::new(&mapping, at, shapes),
+            orphans: Orphans::new(&mapping, at, shapes),
         }
     };
     let tables = (0..mapping.objects.len()).map(table).collect();
@@ -283,7 +285,6 @@ fn around(
         lease: Arc::clone(parts.lease),
         caught_up: AtomicBool::new(false),
         failures_changed: AtomicBool::new(true),
-        settle: parts.config.hubspot.settle,
         max_records: parts.config.batch.max_records,
         touch: parts.config.sweep.touch,
         max_bytes: parts.config.batch.max_bytes,

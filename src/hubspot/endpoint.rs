@@ -9,8 +9,8 @@ use super::error::{Disposition, Failed};
 use super::pace::Slot;
 use super::reply::{self, Unreadable};
 use super::wire::{
-    self, Account, Associated, AssociationKind, AssociationPage, AssociationType, BatchReply, Dissociated,
-    Done, PropertyInfo, ReadLinks, UpdateInput, UpsertInput,
+    self, Account, Associated, AssociationKind, AssociationPage, AssociationType, BatchReply, Done,
+    PropertyInfo, ReadLinks, UpdateInput, UpsertInput,
 };
 
 /// What is asked of HubSpot.
@@ -19,11 +19,10 @@ pub(super) enum Endpoint {
     Upsert,
     Update,
     Read,
+    Archive,
     Get,
     AssociateDefault,
     AssociateLabelled,
-    Dissociate,
-    Unlabel,
     ReadAssociations,
     Labels,
     Properties,
@@ -37,11 +36,10 @@ impl Endpoint {
             Endpoint::Upsert => "objects/batch/upsert",
             Endpoint::Update => "objects/batch/update",
             Endpoint::Read => "objects/batch/read",
+            Endpoint::Archive => "objects/batch/archive",
             Endpoint::Get => "objects/get",
             Endpoint::AssociateDefault => "associations/batch/associate/default",
             Endpoint::AssociateLabelled => "associations/batch/create",
-            Endpoint::Dissociate => "associations/batch/archive",
-            Endpoint::Unlabel => "associations/batch/labels/archive",
             Endpoint::ReadAssociations => "associations/batch/read",
             Endpoint::Labels => "associations/labels",
             Endpoint::Properties => "properties",
@@ -55,10 +53,9 @@ impl Endpoint {
             self,
             Endpoint::Upsert
                 | Endpoint::Update
+                | Endpoint::Archive
                 | Endpoint::AssociateDefault
                 | Endpoint::AssociateLabelled
-                | Endpoint::Dissociate
-                | Endpoint::Unlabel
         )
     }
 }
@@ -207,6 +204,40 @@ impl Client {
         }
     }
 
+    /// Archives up to 100 records by HubSpot id; what is archived already, or never was, counts as done. Idempotent. The
+    /// reply names what was refused, if anything: HubSpot promises an empty one.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`] if the request did not succeed as a whole.
+    pub async fn archive(&self, slot: Slot, object_type: &str, ids: &[&str]) -> Result<BatchReply, Failed> {
+        let call = Call {
+            endpoint: Endpoint::Archive,
+            path: vec![
+                "crm",
+                "objects",
+                &self.api_version,
+                object_type,
+                "batch",
+                "archive",
+            ],
+            query: None,
+            body: Some(wire::archive_body(ids)),
+            records: ids.len(),
+            of: object_type,
+        };
+        let read = |body: &[u8]| {
+            if body.trim_ascii().is_empty() {
+                Ok(BatchReply::default())
+            } else {
+                reply::batch(body, &[])
+            }
+        };
+        let (mut reply, id) = self.ask(slot, call, read).await?;
+        reply.correlation_id = id;
+        Ok(reply)
+    }
+
     /// Reads one record by HubSpot id; after a merge, the surviving record under its own id. `None` if it
     /// does not exist.
     ///
@@ -279,48 +310,6 @@ impl Client {
             .await?;
         reply.correlation_id = id;
         Ok(reply)
-    }
-
-    /// Removes the associations of up to 100 pairs, given as (from, to), with all their labels; or, given a label, that
-    /// label alone. Idempotent. HubSpot confirms no pair: ask with [`Client::read_associations`]. Answers what it refused.
-    ///
-    /// # Errors
-    ///
-    /// [`Failed`] if the request did not succeed as a whole.
-    pub async fn dissociate(
-        &self,
-        slot: Slot,
-        from_type: &str,
-        to_type: &str,
-        label: Option<&AssociationType>,
-        pairs: &[(&str, &str)],
-    ) -> Result<Dissociated, Failed> {
-        let (endpoint, verb): (Endpoint, &[&str]) = match label {
-            None => (Endpoint::Dissociate, &["archive"]),
-            Some(_) => (Endpoint::Unlabel, &["labels", "archive"]),
-        };
-        let mut path = vec![
-            "crm",
-            "associations",
-            &self.api_version,
-            from_type,
-            to_type,
-            "batch",
-        ];
-        path.extend(verb);
-        let call = Call {
-            endpoint,
-            path,
-            query: None,
-            body: Some(wire::dissociate_body(label, pairs)),
-            records: pairs.len(),
-            of: from_type,
-        };
-        let (errors, correlation_id) = self.ask(slot, call, |body| Ok(reply::dissociated(body))).await?;
-        Ok(Dissociated {
-            errors,
-            correlation_id,
-        })
     }
 
     /// Reads the associations of up to 1,000 records.

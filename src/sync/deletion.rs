@@ -10,6 +10,8 @@ use super::change::Key;
 use super::outcome::Refusal;
 use std::collections::{HashMap, HashSet};
 
+/// The category of a failure that the brake holds.
+pub const BRAKE: &str = "brake";
 /// Deletions within an hour that pass the brake whatever the table's size.
 pub const BRAKE_ROWS: u64 = 20;
 /// The brake lets one row in so many be deleted within an hour.
@@ -103,7 +105,7 @@ pub fn refusal(verdict: Verdict, orphan: &Orphan) -> Option<Refusal> {
             ),
         )),
         Verdict::Brake => Some(Refusal::ours(
-            "brake",
+            BRAKE,
             format!(
                 "the row of HubSpot record {id} was deleted with many others: more than {BRAKE_ROWS} and more than 1 % of the \
                  table's rows within an hour; the record stays until somebody says so: look whether this was meant, then \

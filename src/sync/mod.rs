@@ -11,7 +11,6 @@ pub mod change;
 pub mod deletion;
 pub mod lanes;
 pub mod lease;
-pub mod linking;
 pub mod outcome;
 pub mod plan;
 pub mod record;

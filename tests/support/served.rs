@@ -71,11 +71,12 @@ impl Desk {
 }
 
 impl Operations for Desk {
-    fn request_sweep(&self, reason: &'static str) -> Result<Ticket, Refused> {
+    fn request_sweep(&self, reason: &'static str, archive: bool) -> Result<Ticket, Refused> {
         if self.standby {
             return Err(Refused::Standby(Some("vm-1:4711".to_owned())));
         }
-        self.note(format!("sweep {reason}"));
+        let archive = if archive { " archive" } else { "" };
+        self.note(format!("sweep {reason}{archive}"));
         let (id, state) = ("17".to_owned(), TicketState::Queued);
         Ok(Ticket { id, state })
     }

@@ -1,10 +1,10 @@
 //! An item: one row of a batch between its claim and its receipt.
 
+use super::archive::Ending;
 use super::{ByKey, unreadable};
 use crate::postgres;
 use crate::sync::backlog::Claimed;
 use crate::sync::change::Key;
-use crate::sync::linking::Note;
 use crate::sync::outcome::Refusal;
 use crate::sync::plan::{Rules, Step};
 use crate::sync::record::{Read, Record};
@@ -37,15 +37,15 @@ pub(super) enum Fate {
     Leave,
 }
 
-/// What became of an accepted record's links, with what is to be remembered of them.
+/// What became of an accepted record's links.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Links {
-    /// All are as they should be.
-    Made(Vec<Note>),
+    /// All that were to be made were made (or none was).
+    Made(Vec<(usize, String)>),
     /// One was refused.
-    Refused(Vec<Note>, Refusal),
+    Refused(Vec<(usize, String)>, Refusal),
     /// The outcome of one was not learned.
-    Again(Vec<Note>),
+    Again(Vec<(usize, String)>),
 }
 
 /// One row of a batch.
@@ -55,8 +55,8 @@ pub(super) struct Item {
     pub(super) record: Option<Record>,
     pub(super) step: Step,
     pub(super) fate: Fate,
-    /// The record that was merged into the one it is written to now.
-    pub(super) merged_from: Option<String>,
+    /// What became of the HubSpot records that lost this row, by id.
+    pub(super) orphans: Vec<(String, Ending)>,
 }
 
 impl Item {
@@ -74,7 +74,7 @@ impl Item {
                     record: None,
                     step: Step::Leave,
                     fate: Fate::Gone,
-                    merged_from: None,
+                    orphans: Vec::new(),
                 };
             };
             let step = rules.step(&record);
@@ -88,7 +88,7 @@ impl Item {
                 record: Some(record),
                 step,
                 fate,
-                merged_from: None,
+                orphans: Vec::new(),
             }
         });
         items.collect()
@@ -101,7 +101,7 @@ impl Item {
             record: None,
             step: Step::Leave,
             fate: Fate::Refused(unreadable(error)),
-            merged_from: None,
+            orphans: Vec::new(),
         });
         items.collect()
     }
@@ -127,11 +127,10 @@ impl Item {
         }
     }
 
-    /// The row leaves the record `id`, which is gone: what is remembered of links is that one's.
-    pub(super) fn leave_links(&mut self, id: &str) {
-        let links = self.record.iter_mut().flat_map(|record| &mut record.linked);
-        for row in links.flatten() {
-            row.from.get_or_insert_with(|| id.to_owned());
+    /// Another record than the one whose links are remembered: all of them are to be made.
+    pub(super) fn forget_links(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.linked.fill(None);
         }
     }
 

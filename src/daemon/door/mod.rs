@@ -8,6 +8,7 @@
 //! Between HubSpot's answer and the receipt nothing cancels the task: shutdown waits for it. The door does not
 //! decide *when* to push (that is `collect` and `sweep`), nor *what* (that is [`crate::sync::plan`]).
 
+mod archive;
 mod doubt;
 mod item;
 mod link;
@@ -15,7 +16,6 @@ mod lookup;
 mod record;
 mod send;
 pub mod store;
-mod unlink;
 
 use super::board::Board;
 use super::desk::Desk;
@@ -85,8 +85,6 @@ pub struct Door {
     pub caught_up: AtomicBool,
     /// Whether failures came or went since they were counted.
     pub failures_changed: AtomicBool,
-    /// How long a request whose outcome is unknown may still land.
-    pub settle: Duration,
     /// The most records a request.
     pub max_records: usize,
     /// The most bytes of properties a request.
@@ -123,6 +121,8 @@ pub struct Tally {
     pub updated: u64,
     /// Rows refused, or a link of them.
     pub failed: u64,
+    /// HubSpot records of deleted rows that were archived.
+    pub archived: u64,
     /// Rows of a sweep that are to be tried again: their outcome was not learned.
     pub again: Vec<Key>,
     /// Rows that got their HubSpot id and are to be tried again nevertheless, for their links.
@@ -218,7 +218,7 @@ impl Door {
     fn report(&self, object: ObjectIndex, lane: Lane, tally: &Tally, took: Duration) {
         let name = &self.mapping.objects[object].name;
         let (created, updated, failed) = (tally.created, tally.updated, tally.failed);
-        let again = tally.again.len();
+        let (archived, again) = (tally.archived, tally.again.len());
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let lane = if matches!(lane, Lane::Change) {
             "change"
@@ -226,9 +226,9 @@ impl Door {
             "sweep"
         };
         if let Some(reason) = &tally.reason {
-            warn!(object = %name, lane, created, updated, failed, again, took_ms, "batch not finished, its rows are tried again: {reason}");
-        } else if created + updated + failed > 0 {
-            info!(object = %name, lane, created, updated, failed, took_ms, "batch pushed");
+            warn!(object = %name, lane, created, updated, failed, archived, again, took_ms, "batch not finished, its rows are tried again: {reason}");
+        } else if created + updated + failed + archived > 0 {
+            info!(object = %name, lane, created, updated, failed, archived, took_ms, "batch pushed");
         }
     }
 
@@ -264,8 +264,9 @@ impl Door {
             }
         };
         self.claim_matches(object, &mut items);
-        let mut sending = send::Sending::new(self, way, leave, read_at);
+        let mut sending = send::Sending::new(self, way, leave);
         sending.send(&mut items).await;
+        sending.archive_lost(&mut items).await;
         let said = |item: &Item| matches!(item.fate, Fate::Accepted { .. } | Fate::Refused(_));
         if sending.barred.is_some() || items.iter().any(said) {
             self.board.set_paused(object, sending.barred.clone());

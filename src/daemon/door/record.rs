@@ -1,5 +1,6 @@
 //! Recording: from what HubSpot said to the receipt, and the release of every row.
 
+use super::archive::Ending;
 use super::item::{Fate, Item, Links};
 use super::{Door, Parts, Tally, Way, again, halves, held};
 use crate::config::Touch;
@@ -10,8 +11,8 @@ use crate::postgres::{self, ErrorKind};
 use crate::retry::Schedule;
 use crate::sync::backlog::{Claimed, Release};
 use crate::sync::change::{Key, ObjectIndex, Op};
-use crate::sync::linking::Note;
 use crate::sync::outcome::Refusal;
+use crate::sync::record::Record;
 use crate::sync::report::chain;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -40,10 +41,16 @@ impl Door {
         tally: &mut Tally,
     ) -> Parts {
         let (object, lane) = (way.object, way.lane);
+        let links: Vec<&str> = self.objects[object]
+            .links
+            .iter()
+            .map(|link| link.name.as_str())
+            .collect();
         let mut entries = Vec::new();
         let mut rows: Vec<(Item, After, Option<usize>)> = Vec::with_capacity(items.len());
         for item in items {
-            let (mut entry, after) = entry_of(&item);
+            let (mut entry, after) = entry_of(&item, &links);
+            let after = with_orphans(&item, entry.as_mut(), after);
             let sparing = self.touch == Touch::Changed && matches!(lane, Lane::Sweep);
             if let Some(entry) = entry.as_mut().filter(|entry| sparing && entry.synced) {
                 entry.synced = was_out_of_step(&item, entry);
@@ -69,13 +76,17 @@ impl Door {
         }
         let mut split = Vec::new();
         let mut released = Vec::new();
+        let mut ended = Vec::new();
         let now = self.desk.now();
         for (item, after, at) in rows {
             let written = at.map(|at| &written[at]);
             let locked = matches!(written, Some(Written::Locked));
             let after = if locked { After::Again } else { after };
             self.count(object, &item, &after, written, tally);
-            let Item { claimed, .. } = item;
+            let Item { claimed, orphans, .. } = item;
+            if matches!(after, After::Done) {
+                ended.extend(orphans);
+            }
             match after {
                 After::Split => split.push(claimed),
                 After::Done => released.push((claimed, Release::Done)),
@@ -94,6 +105,7 @@ impl Door {
                 }
             }
         }
+        self.count_archived(object, &ended, true, tally);
         self.desk.release(object, released);
         if split.is_empty() {
             Parts::new()
@@ -192,7 +204,7 @@ impl Door {
     /// Writes a receipt, however long the database takes to be there: HubSpot has answered, and forgetting the
     /// answer would be worse than waiting.
     /// `None` if the lease's generation is gone.
-    async fn write_receipt(&self, object: ObjectIndex, receipt: Receipt) -> Option<Vec<Written>> {
+    pub(super) async fn write_receipt(&self, object: ObjectIndex, receipt: Receipt) -> Option<Vec<Written>> {
         if receipt.entries.is_empty() {
             return Some(Vec::new());
         }
@@ -215,20 +227,6 @@ impl Door {
             self.store.note_ids(object, generation, ids)
         })
         .await;
-    }
-
-    /// Commits what is remembered of links, however long the database takes to be there: nothing of it is sent before.
-    /// False if the lease's generation is gone.
-    pub(super) async fn note_links(
-        &self,
-        object: ObjectIndex,
-        generation: i64,
-        notes: &[(Key, Note)],
-    ) -> bool {
-        let noted = self.insist("noting links", || {
-            self.store.note_links(object, generation, notes)
-        });
-        noted.await.is_some()
     }
 
     /// Which rows hold these HubSpot ids.
@@ -288,13 +286,13 @@ fn was_out_of_step(item: &Item, entry: &Entry) -> bool {
     let record = item.record();
     record.hubspot_id != entry.hubspot_id
         || record.failed
-        || !entry.links.is_empty()
+        || !entry.made_links.is_empty()
         || !entry.audit.is_empty()
 }
 
 /// The receipt's entry for an item, if anything is to be written for it, and what is done with it then.
-fn entry_of(item: &Item) -> (Option<Entry>, After) {
-    let blank = blank_entry(&item.claimed, item);
+fn entry_of(item: &Item, links: &[&str]) -> (Option<Entry>, After) {
+    let blank = blank_entry(&item.claimed, item.record.as_ref());
     match &item.fate {
         Fate::Accepted {
             id,
@@ -302,10 +300,10 @@ fn entry_of(item: &Item) -> (Option<Entry>, After) {
             links: made,
         } => {
             let record = item.record();
-            let (notes, refusal, after) = match made {
-                Links::Made(notes) => (notes, None, After::Done),
-                Links::Refused(notes, refusal) => (notes, Some(refusal.clone()), After::Done),
-                Links::Again(notes) => (notes, None, After::Again),
+            let (pairs, refusal, after) = match made {
+                Links::Made(pairs) => (pairs, None, After::Done),
+                Links::Refused(pairs, refusal) => (pairs, Some(refusal.clone()), After::Done),
+                Links::Again(pairs) => (pairs, None, After::Again),
             };
             let complete = matches!(made, Links::Made(_));
             let again = matches!(after, After::Again);
@@ -324,7 +322,11 @@ fn entry_of(item: &Item) -> (Option<Entry>, After) {
                 },
                 clear_failure: complete && record.failed,
                 failure: refusal,
-                links: notes.clone(),
+                made_links: pairs
+                    .iter()
+                    .map(|(link, to)| (links[*link].to_owned(), to.clone()))
+                    .collect(),
+                found: *adopted,
                 rename: record.known_id().is_none() && (*adopted || record.update_only_set),
                 ..blank
             };
@@ -352,11 +354,26 @@ fn entry_of(item: &Item) -> (Option<Entry>, After) {
     }
 }
 
+/// Adds what became of the records that lost the row; if that of one was not learned, the row keeps its changes.
+fn with_orphans(item: &Item, entry: Option<&mut Entry>, after: After) -> After {
+    let Some(entry) = entry.filter(|_| matches!(after, After::Done)) else {
+        return after;
+    };
+    if item.orphans.iter().any(|(_, ending)| *ending == Ending::Again) {
+        entry.seqs.clear();
+        return After::Again;
+    }
+    for (id, ending) in &item.orphans {
+        ending.write(id, entry);
+    }
+    after
+}
+
 /// An entry that deletes the item's changes and writes nothing else.
-fn blank_entry(claimed: &Claimed, item: &Item) -> Entry {
+pub(super) fn blank_entry(claimed: &Claimed, record: Option<&Record>) -> Entry {
     Entry {
         key: claimed.key.clone(),
-        read_id: item.record.as_ref().and_then(|record| record.hubspot_id.clone()),
+        read_id: record.and_then(|record| record.hubspot_id.clone()),
         hubspot_id: None,
         synced: false,
         audit: Vec::new(),
@@ -364,7 +381,7 @@ fn blank_entry(claimed: &Claimed, item: &Item) -> Entry {
         failure: None,
         clear_failure: false,
         full_record: claimed.full,
-        links: Vec::new(),
+        made_links: Vec::new(),
         rename: false,
         found: false,
         archived: Vec::new(),

@@ -5,11 +5,12 @@
 
 use crate::mapping::Mapping;
 use crate::postgres::connect::Pool;
+use crate::postgres::orphans::Orphans;
 use crate::postgres::receipt::{Receipt, Writer, Written};
 use crate::postgres::rows::{Counted, Reader};
-use crate::postgres::{Error, Problem, changes, failures, inventory, links};
+use crate::postgres::{Error, Problem, changes, failures, inventory};
 use crate::sync::change::{Key, ObjectIndex, Op};
-use crate::sync::linking::{Beside, Note, Pair};
+use crate::sync::deletion::{Findings, Orphan};
 use crate::sync::record::Read;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -46,23 +47,6 @@ pub trait Store: Send + Sync {
         ids: &'a [(Key, String)],
     ) -> Asked<'a, ()>;
 
-    /// [`links::note`]: what is remembered of links, committed before the requests that make it true.
-    fn note_links<'a>(
-        &'a self,
-        object: ObjectIndex,
-        generation: i64,
-        notes: &'a [(Key, Note)],
-    ) -> Asked<'a, ()>;
-
-    /// [`links::beside`]: for each of the pairs of one link, given with the row's key, our other links between
-    /// the same two records.
-    fn links_beside<'a>(
-        &'a self,
-        object: ObjectIndex,
-        link: usize,
-        pairs: &'a [(Key, Pair)],
-    ) -> Asked<'a, Vec<Vec<Beside>>>;
-
     /// [`Writer::write`], and whether it may have named rows ([`Writer::may_have_named`]).
     fn receipt<'a>(&'a self, receipt: &'a Receipt) -> Asked<'a, (Vec<Written>, bool)>;
 
@@ -77,6 +61,21 @@ pub trait Store: Send + Sync {
         after: &'a Key,
         limit: usize,
     ) -> Asked<'a, Vec<Key>>;
+
+    /// [`Orphans::ask`].
+    fn orphans<'a>(&'a self, object: ObjectIndex, orphans: &'a [Orphan]) -> Asked<'a, Findings>;
+
+    /// [`Orphans::note`].
+    fn archiving<'a>(&'a self, object: ObjectIndex, generation: i64, orphans: &'a [Orphan]) -> Asked<'a, ()>;
+
+    /// [`Orphans::listed`].
+    fn listed_orphans<'a>(
+        &'a self,
+        object: ObjectIndex,
+        after: Option<&'a Orphan>,
+        released: bool,
+        limit: usize,
+    ) -> Asked<'a, Vec<Orphan>>;
 
     /// [`inventory::access`] of one object: what this role may not do with its table.
     fn lacking(&self, object: ObjectIndex) -> Asked<'_, Vec<Problem>>;
@@ -95,6 +94,8 @@ pub struct Table {
     pub reader: Reader,
     /// Writes its receipts.
     pub writer: Writer,
+    /// Asks for the records of its deleted rows.
+    pub orphans: Orphans,
 }
 
 impl Database {
@@ -169,32 +170,6 @@ impl Store for Database {
         asked.boxed()
     }
 
-    fn note_links<'a>(
-        &'a self,
-        object: ObjectIndex,
-        generation: i64,
-        notes: &'a [(Key, Note)],
-    ) -> Asked<'a, ()> {
-        let asked = async move {
-            let session = self.pool.get().await?;
-            links::note(&session, &self.mapping.objects[object].name, generation, notes).await
-        };
-        asked.boxed()
-    }
-
-    fn links_beside<'a>(
-        &'a self,
-        object: ObjectIndex,
-        link: usize,
-        pairs: &'a [(Key, Pair)],
-    ) -> Asked<'a, Vec<Vec<Beside>>> {
-        let asked = async move {
-            let session = self.pool.get().await?;
-            links::beside(&session, &self.mapping, object, link, pairs).await
-        };
-        asked.boxed()
-    }
-
     fn receipt<'a>(&'a self, receipt: &'a Receipt) -> Asked<'a, (Vec<Written>, bool)> {
         let asked = async move {
             let writer = &self.tables[receipt.object].writer;
@@ -225,6 +200,40 @@ impl Store for Database {
             let session = self.pool.get().await?;
             let name = &self.mapping.objects[object].name;
             failures::before(&session, name, before, after, limit).await
+        };
+        asked.boxed()
+    }
+
+    fn orphans<'a>(&'a self, object: ObjectIndex, orphans: &'a [Orphan]) -> Asked<'a, Findings> {
+        let asked = async move {
+            let session = self.pool.get().await?;
+            self.tables[object].orphans.ask(&session, orphans).await
+        };
+        asked.boxed()
+    }
+
+    fn archiving<'a>(&'a self, object: ObjectIndex, generation: i64, orphans: &'a [Orphan]) -> Asked<'a, ()> {
+        let asked = async move {
+            let session = self.pool.get().await?;
+            let table = &self.tables[object];
+            table.orphans.note(&session, generation, orphans).await
+        };
+        asked.boxed()
+    }
+
+    fn listed_orphans<'a>(
+        &'a self,
+        object: ObjectIndex,
+        after: Option<&'a Orphan>,
+        released: bool,
+        limit: usize,
+    ) -> Asked<'a, Vec<Orphan>> {
+        let asked = async move {
+            let session = self.pool.get().await?;
+            let listed = self.tables[object]
+                .orphans
+                .listed(&session, after, released, limit);
+            listed.await
         };
         asked.boxed()
     }

@@ -155,14 +155,23 @@ async fn status(State(desk): Shared) -> Response {
 }
 
 async fn sweep(State(desk): Shared, Query(parameters): Parameters) -> Result<Response, Failure> {
-    check_parameters(&parameters, &["wait"])?;
+    check_parameters(&parameters, &["wait", "archive"])?;
     let wait = match parameters.get("wait").map(String::as_str) {
         None | Some("false") => false,
         Some("true" | "") => true,
         Some(_) => return Err(failure(StatusCode::BAD_REQUEST, "wait is true or false")),
     };
+    let archive = match parameters.get("archive").map(String::as_str) {
+        None => false,
+        Some("go") => true,
+        Some(_) => return Err(failure(StatusCode::BAD_REQUEST, "archive is go, or left out")),
+    };
     let place = if wait { Some(Waiting::enter(&desk)?) } else { None };
-    let ticket = desk.context.operations.request_sweep("socket").map_err(refused)?;
+    let ticket = desk
+        .context
+        .operations
+        .request_sweep("socket", archive)
+        .map_err(refused)?;
     if place.is_none() {
         return Ok((StatusCode::ACCEPTED, Json(ticket)).into_response());
     }
@@ -177,7 +186,7 @@ async fn trigger(State(desk): Shared, method: Method) -> Result<Response, Failur
     }
     let _place = Waiting::enter(&desk)?;
     let names = desk.context.board.objects();
-    let ran = match desk.context.operations.request_sweep("manual") {
+    let ran = match desk.context.operations.request_sweep("manual", false) {
         Ok(ticket) => {
             if ticket.state == TicketState::Queued {
                 tracing::info!(run.id = %ticket.id, "the trigger waits for the sweep after the one that runs");

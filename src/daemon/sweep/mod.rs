@@ -5,6 +5,7 @@
 //! overlaps itself. An object that cannot be read does not stop the next one; the run is then incomplete.
 
 mod object;
+mod orphans;
 pub mod request;
 
 use super::board::{Board, Condition, Lease};
@@ -148,7 +149,7 @@ impl Sweeper {
                 continue;
             }
             *asked_at = Some(Instant::now());
-            self.requests.ask_for(Reason::Trigger, Some(vec![object]));
+            self.requests.ask_for(Reason::Trigger, Some(vec![object]), false);
         }
         let words = (!recurring.is_empty()).then(|| {
             format!(
@@ -201,7 +202,7 @@ impl Sweeper {
         let mut counts = vec![Counts::default(); all.len()];
         for object in objects {
             let seqs = door.desk.backlog().take_sweep(object);
-            let (end, done, rows) = Pass::new(self, door, object).run().await;
+            let (end, done, rows) = Pass::new(self, door, object, asked.archive).run().await;
             counts[object] = done;
             self.object_ended(door, object, seqs, &end, rows).await;
             if let End::Incomplete(why) = end {
@@ -233,7 +234,7 @@ impl Sweeper {
     /// Sweeps one object and nothing else: no run is written down, no audit entry marked. Answers what it did, and why
     /// not every row was reached, if so.
     pub async fn pass(&self, door: &Arc<Door>, object: ObjectIndex) -> (Counts, Option<String>) {
-        let (end, counts, _) = Pass::new(self, door, object).run().await;
+        let (end, counts, _) = Pass::new(self, door, object, false).run().await;
         match end {
             End::Complete => (counts, None),
             End::Incomplete(why) => (counts, Some(why)),
@@ -299,15 +300,19 @@ impl Sweeper {
         runs::keep(&session, run).await
     }
 
-    /// Deletes runs older than 90 days; the next sweep's end does it otherwise.
+    /// Deletes runs, and the memory of what was archived, older than 90 days; the next sweep's end does it otherwise.
     async fn prune(&self) {
         let pruned = async {
             let session = self.pool.get().await?;
+            postgres::orphans::prune(&session).await?;
             runs::prune(&session).await
         };
         let pruned: Result<usize, postgres::Error> = pruned.await;
         if let Err(error) = pruned {
-            debug!("old runs are kept for now: {}", chain(&error));
+            debug!(
+                "old runs, and what was archived long ago, are kept for now: {}",
+                chain(&error)
+            );
         }
     }
 
@@ -369,9 +374,11 @@ impl Sweeper {
     async fn count_failures(&self, door: &Door) {
         let counted = async {
             let session = self.pool.get().await?;
-            failures::counts(&session, &door.mapping).await
+            let counts = failures::counts(&session, &door.mapping).await?;
+            Ok::<_, postgres::Error>((counts, postgres::orphans::braked(&session, &door.mapping).await?))
         };
-        if let Ok(counts) = counted.await {
+        if let Ok((counts, braked)) = counted.await {
+            self.board.set_braked(&braked);
             for (object, count) in counts.into_iter().enumerate() {
                 self.board.set_failures(object, count);
             }

@@ -11,7 +11,6 @@ use crate::hubspot::Lane;
 use crate::postgres::ErrorKind;
 use crate::retry::Schedule;
 use crate::sync::change::{Key, ObjectIndex};
-use crate::sync::linking;
 use crate::sync::record::{Read, Record};
 use crate::sync::report::Counts;
 use crate::sync::report::chain;
@@ -42,8 +41,10 @@ pub(super) enum End {
 /// One object's pass.
 pub(super) struct Pass<'a> {
     sweeper: &'a Sweeper,
-    door: &'a Arc<Door>,
-    object: ObjectIndex,
+    pub(super) door: &'a Arc<Door>,
+    pub(super) object: ObjectIndex,
+    /// Whether what the brake holds may go.
+    pub(super) released: bool,
     pushes: JoinSet<(u64, Tally)>,
     /// For each page under way, how many of its batches are.
     pages: HashMap<u64, usize>,
@@ -52,8 +53,8 @@ pub(super) struct Pass<'a> {
     again: Vec<Key>,
     /// Rows that got their HubSpot id here and are tried again for their links.
     gained: HashSet<Key>,
-    patience: Patience,
-    reason: Option<String>,
+    pub(super) patience: Patience,
+    pub(super) reason: Option<String>,
     /// The database's clock at the first read: what was refused before and not since was not met by this pass.
     began_at: Option<i64>,
     barred: Option<String>,
@@ -64,10 +65,10 @@ pub(super) struct Pass<'a> {
 }
 
 /// How long a pass goes on without any row being finished.
-struct Patience {
+pub(super) struct Patience {
     board: Arc<Board>,
     /// Ends the waiting for request slots.
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
     give_up: Duration,
     /// When rows were last finished, be it by being refused.
     progressed: Instant,
@@ -80,7 +81,7 @@ impl Patience {
 
     /// Awaits something that may take long, and shows meanwhile that the sweep lives. When patience is over, those who
     /// wait for a request slot are told to come back without one.
-    async fn over<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(super) async fn over<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
@@ -97,11 +98,17 @@ impl Patience {
 }
 
 impl<'a> Pass<'a> {
-    pub(super) fn new(sweeper: &'a Sweeper, door: &'a Arc<Door>, object: ObjectIndex) -> Pass<'a> {
+    pub(super) fn new(
+        sweeper: &'a Sweeper,
+        door: &'a Arc<Door>,
+        object: ObjectIndex,
+        released: bool,
+    ) -> Pass<'a> {
         Pass {
             sweeper,
             door,
             object,
+            released,
             pushes: JoinSet::new(),
             pages: HashMap::new(),
             ready: VecDeque::new(),
@@ -174,13 +181,14 @@ impl<'a> Pass<'a> {
                 self.push(page, read);
             }
             if !self.push_ended().await && self.ready.is_empty() && !more && self.again.is_empty() {
-                return self.rest().await;
+                self.rest().await?;
+                return self.orphans().await;
             }
         }
     }
 
     /// Whether the pass may go on.
-    fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
         if self.sweeper.stop.is_cancelled() {
             return Err("the daemon stops".to_owned());
         }
@@ -229,18 +237,8 @@ impl<'a> Pass<'a> {
             return false;
         };
         let (page, tally) = joined.expect("a push neither panics nor is cancelled");
-        if tally.created + tally.updated + tally.failed > 0 || tally.again.is_empty() {
-            self.patience.progressed = Instant::now();
-        }
-        self.counts.created += tally.created;
-        self.counts.updated += tally.updated;
-        self.counts.failed += tally.failed;
-        self.again.extend(tally.again);
-        self.gained.extend(tally.gained);
-        if !self.patience.stop.is_cancelled() {
-            self.reason = tally.reason.or(self.reason.take());
-        }
-        self.barred = tally.barred.or(self.barred.take());
+        let again = self.take_in(tally);
+        self.again.extend(again);
         if let Some(left) = self.pages.get_mut(&page) {
             *left -= 1;
             if *left == 0 {
@@ -248,8 +246,24 @@ impl<'a> Pass<'a> {
                 self.door.desk.backlog().page_ends(page);
             }
         }
-        self.sweeper.progress(self.object, self.counts);
         true
+    }
+
+    /// Adds up what became of rows, and answers those to be tried again.
+    pub(super) fn take_in(&mut self, tally: Tally) -> Vec<Key> {
+        if tally.created + tally.updated + tally.failed + tally.archived > 0 || tally.again.is_empty() {
+            self.patience.progressed = Instant::now();
+        }
+        self.counts.created += tally.created;
+        self.counts.updated += tally.updated;
+        self.counts.failed += tally.failed;
+        self.gained.extend(tally.gained);
+        if !self.patience.stop.is_cancelled() {
+            self.reason = tally.reason.or(self.reason.take());
+        }
+        self.barred = tally.barred.or(self.barred.take());
+        self.sweeper.progress(self.object, self.counts);
+        tally.again
     }
 
     /// Reads the next page and prepares its batches; false at the end of the table.
@@ -401,7 +415,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Pauses; gives up if nothing could be sent for too long.
-    async fn wait(&mut self, pauses: &mut Schedule) -> Result<(), String> {
+    pub(super) async fn wait(&mut self, pauses: &mut Schedule) -> Result<(), String> {
         self.check()?;
         if self.patience.is_over() {
             return Err(self.gave_up());
@@ -422,8 +436,7 @@ impl<'a> Pass<'a> {
     async fn compare_links(&self, records: &mut [Record]) {
         let object = &self.door.objects[self.object];
         for at in 0..object.links.len() {
-            let linked =
-                |record: &&mut Record| record.known_id().is_some() && record.targets[at].id().is_some();
+            let linked = |record: &&mut Record| record.known_id().is_some() && record.targets[at].is_some();
             let ids: Vec<String> = records
                 .iter_mut()
                 .filter(linked)
@@ -444,12 +457,11 @@ impl<'a> Pass<'a> {
             };
             let held: HashSet<(String, String)> = held.into_iter().collect();
             for record in records.iter_mut().filter(linked) {
-                let Some(id) = record.known_id().map(str::to_owned) else {
-                    continue;
-                };
-                let target = &record.targets[at];
-                let pair = (id, target.id().unwrap_or_default().to_owned());
-                linking::compare(&pair.0, target, &mut record.linked[at], held.contains(&pair));
+                let pair = record
+                    .known_id()
+                    .map(str::to_owned)
+                    .zip(record.targets[at].clone());
+                record.linked[at] = pair.filter(|pair| held.contains(pair)).map(|(_, to)| to);
             }
         }
     }

@@ -49,6 +49,8 @@ pub struct Asked {
     pub reason: Reason,
     /// The objects to sweep; `None`: all.
     pub objects: Option<Vec<ObjectIndex>>,
+    /// Whether deletions that the brake holds may go.
+    pub archive: bool,
 }
 
 /// What becomes of a request.
@@ -87,11 +89,12 @@ impl Default for Requests {
 impl Requests {
     /// Asks for a sweep of everything. However often this is asked while one runs, exactly one more follows.
     pub fn ask(&self, reason: Reason) -> Ticket {
-        self.ask_for(reason, None)
+        self.ask_for(reason, None, false)
     }
 
-    /// Asks for a sweep of some objects; a sweep that waits is widened.
-    pub fn ask_for(&self, reason: Reason, objects: Option<Vec<ObjectIndex>>) -> Ticket {
+    /// Asks for a sweep of some objects, with or without leave to archive what the brake holds; a sweep that waits is
+    /// widened.
+    pub fn ask_for(&self, reason: Reason, objects: Option<Vec<ObjectIndex>>, archive: bool) -> Ticket {
         let mut state = self.state();
         let started = !state.running;
         let queued = match state.queued.take() {
@@ -99,6 +102,7 @@ impl Requests {
                 id: uuid::Uuid::now_v7().to_string(),
                 reason,
                 objects,
+                archive,
             },
             Some(asked) => Asked {
                 // A sweep of some objects that somebody widens to all is theirs.
@@ -108,6 +112,7 @@ impl Requests {
                     asked.reason
                 },
                 objects: widen(asked.objects, objects),
+                archive: asked.archive || archive,
                 ..asked
             },
         };

@@ -108,13 +108,7 @@ impl Statements {
     /// Whether a row can have this key, as Postgres prints keys: those that come from elsewhere may be nonsense,
     /// which a cast refuses.
     pub(super) fn can_be_key(&self, key: &str) -> bool {
-        match self.key_type {
-            "uuid" => uuid::Uuid::try_parse(key).is_ok_and(|id| id.to_string() == key),
-            "int2" => key.parse::<i16>().is_ok_and(|number| number.to_string() == key),
-            "int4" => key.parse::<i32>().is_ok_and(|number| number.to_string() == key),
-            "int8" => key.parse::<i64>().is_ok_and(|number| number.to_string() == key),
-            _ => !key.contains('\0'),
-        }
+        select::can_be_key(self.key_type, key)
     }
 
     /// Which of the rows are there.
@@ -327,6 +321,20 @@ pub(super) fn name<'a>(object: &'a str, keys: Vec<&'a str>) -> Step<'a> {
     Step::new(sql)
         .with(object, Type::TEXT)
         .with(keys, Type::TEXT_ARRAY)
+}
+
+/// Remembers links as made.
+pub(super) fn remember_links<'a>(object: &'a str, links: &[(&'a str, &'a str, &'a str)]) -> Step<'a> {
+    let column =
+        |pick: fn(&(&'a str, &'a str, &'a str)) -> &'a str| links.iter().map(pick).collect::<Vec<&str>>();
+    let sql = "INSERT INTO hubsyncd.link (object, key, link, to_id, state) SELECT DISTINCT $1, v.key, v.link, v.to_id, 'made' \
+               FROM unnest($2::text[], $3::text[], $4::text[]) AS v (key, link, to_id) \
+               ON CONFLICT (object, key, link, to_id) DO UPDATE SET state = 'made'";
+    Step::new(sql)
+        .with(object, Type::TEXT)
+        .with(column(|link| link.0), Type::TEXT_ARRAY)
+        .with(column(|link| link.1), Type::TEXT_ARRAY)
+        .with(column(|link| link.2), Type::TEXT_ARRAY)
 }
 
 /// Notes failures: a new one, or one more attempt of an old one.

@@ -6,9 +6,8 @@ use super::orphan;
 use super::statement;
 use super::transaction::Part;
 use super::{Entry, Receipt, Writer, Written};
+use crate::postgres::changes;
 use crate::postgres::pipeline::Step;
-use crate::postgres::{changes, links};
-use crate::sync::linking::Note;
 use crate::sync::outcome::Refusal;
 use std::collections::{HashMap, HashSet};
 
@@ -49,8 +48,8 @@ pub struct Work<'a> {
     pub archived: Vec<(&'a str, &'a str)>,
     /// Records that are not archived after all.
     pub not_archived: Vec<&'a str>,
-    /// What is remembered of links: (key, note).
-    pub links: Vec<(&'a str, &'a Note)>,
+    /// Links made: (key, link's name, target's HubSpot id).
+    pub links: Vec<(&'a str, &'a str, &'a str)>,
     /// Failures, as `note_failures` takes them.
     pub failures: Vec<serde_json::Value>,
     /// Ids kept in the intent: (key, id).
@@ -136,6 +135,10 @@ impl<'a> Work<'a> {
             self.in_vain.push((&entry.key, entry.hubspot_id.as_deref()));
             self.intents_over.push(&entry.key);
         }
+        if entry.new_id().is_some() && entry.read_id.is_some() {
+            // Another record than the one whose links we remember.
+            self.links_over.push(&entry.key);
+        }
     }
 
     /// Failure and links.
@@ -145,7 +148,7 @@ impl<'a> Work<'a> {
             None if entry.clear_failure => self.failures_over.push(&entry.key),
             None => {}
         }
-        self.links(entry);
+        self.made_links(entry);
     }
 
     fn failure(&mut self, entry: &'a Entry, refusal: &Refusal) {
@@ -171,9 +174,10 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn links(&mut self, entry: &'a Entry) {
+    fn made_links(&mut self, entry: &'a Entry) {
+        let links = entry.made_links.iter();
         self.links
-            .extend(entry.links.iter().map(|note| (&*entry.key, note)));
+            .extend(links.map(|(link, to)| (&*entry.key, link.as_str(), to.as_str())));
     }
 
     /// The row's end: nothing of it is remembered. Entries of a row that is gone have nothing left to push.
@@ -194,8 +198,7 @@ impl<'a> Work<'a> {
             self.in_vain.push((&entry.key, None));
         }
         self.intents_over.push(&entry.key);
-        // Whose links they are stands beside them, so they are no other record's.
-        self.links(entry);
+        self.links_over.push(&entry.key);
         self.named.push(&entry.key);
         let reason = if holds_one {
             "the row was given another HubSpot id during the push; that one is kept and the row is pushed again"
@@ -210,7 +213,7 @@ impl<'a> Work<'a> {
     /// Postgres refuses the row: all but the row itself is written.
     fn refused(&mut self, entry: &'a Entry, refusal: &Refusal) {
         self.failure(entry, refusal);
-        self.links(entry);
+        self.made_links(entry);
         self.done(entry);
         if let Some(id) = entry.new_id() {
             self.intents.push((&entry.key, id));
@@ -261,7 +264,9 @@ impl<'a> Work<'a> {
                 steps.push(statement::delete(table, object, keys.clone()));
             }
         }
-        steps.extend(links::notes(object, &self.links));
+        if !self.links.is_empty() {
+            steps.push(statement::remember_links(object, &self.links));
+        }
         if !self.failures.is_empty() {
             steps.push(statement::note_failures(object, self.failures.clone()));
         }
