@@ -85,6 +85,11 @@ impl Hold {
         self.lock().lose();
     }
 
+    /// This generation is gone, a receipt has found: no request starts under it from now on.
+    pub fn gone(&self, generation: i64) {
+        self.lock().gone(generation);
+    }
+
     /// A request ended and it is not known what became of it.
     pub fn outcome_unknown(&self) {
         self.lock().outcome_unknown((self.clock)());

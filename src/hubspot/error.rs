@@ -240,16 +240,16 @@ impl Failed {
     }
 
     /// A request that was never sent, because this daemon cannot prove that it holds the lease.
-    pub fn not_ours(doing: impl Into<String>) -> Failed {
+    pub fn not_ours(doing: impl fmt::Display) -> Failed {
         Failed {
             disposition: Disposition::Retry { unknown: false },
-            doing: doing.into(),
+            doing: format!("{doing}: the lease is not confirmed, so nothing was sent"),
             status: None,
             said: None,
             correlation_id: None,
             policy: None,
             retry_after: None,
-            advice: "the lease was not confirmed in time, so nothing was sent; the rows are pushed when it is held again",
+            advice: "the rows are pushed when the lease is held again",
             source: None,
         }
     }

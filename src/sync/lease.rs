@@ -120,6 +120,11 @@ impl Holding {
         self.held = false;
     }
 
+    /// This generation is gone: somebody else has taken the lease.
+    pub fn gone(&mut self, generation: i64) {
+        self.held &= self.generation != generation;
+    }
+
     /// A request ended and it is not known what became of it.
     pub fn outcome_unknown(&mut self, now: Duration) {
         self.unknown = self.unknown.max(Some(now));

@@ -123,6 +123,7 @@ impl Door {
         rows: Vec<(Item, After, Option<usize>)>,
         tally: &mut Tally,
     ) -> Parts {
+        self.lease.gone(generation);
         self.doubt(way.object, generation, rows.iter().map(|(item, ..)| item));
         let claimed = rows.into_iter().map(|(item, ..)| item.claimed).collect();
         self.give_back(way, claimed, "another daemon has taken the lease", tally);
