@@ -4,8 +4,12 @@ use super::support::postgres::Server;
 use super::support::receipts::{
     BOOKINGS, CONTACTS, READ_AT_TEXT, World, created, key, receipt, seen, shared, updated,
 };
-use hubsyncd::postgres::receipt::{Entry, Written};
+use super::support::wait_until;
+use hubsyncd::postgres::ErrorKind;
+use hubsyncd::postgres::control::Control;
+use hubsyncd::postgres::receipt::{Entry, Receipt, Written};
 use hubsyncd::sync::change::Key;
+use hubsyncd::sync::outcome::Refusal;
 
 #[tokio::test]
 async fn a_receipt_writes_the_id_and_the_time_of_the_read_and_deletes_exactly_its_changes() {
@@ -189,4 +193,77 @@ async fn a_booking_is_written_like_a_contact() {
     let row = "SELECT concat_ws(' ', hubspot_id, hubspot_last_sync_at) FROM hubspot_sync.hubspot_bookings";
     assert_eq!(world.text(row).await, Some(format!("90 {READ_AT_TEXT}")));
     assert!(world.write(BOOKINGS, Vec::new()).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_receipt_of_a_generation_that_is_gone_writes_nothing_and_the_session_is_fit_for_the_next() {
+    let mut world = shared(2).await;
+    let (with_row, without) = (world.change(0).await, world.change(1).await);
+    let take = "UPDATE hubsyncd.lease SET generation = 5";
+    world.owner.batch_execute(take).await.unwrap();
+    let everything = "SELECT concat_ws(' ', (SELECT string_agg(t::text, ' ') FROM hubspot_sync.hubspot_contact_credits AS t), \
+        (SELECT string_agg(c::text, ' ') FROM hubsyncd.change AS c), (SELECT string_agg(i::text, ' ') FROM hubsyncd.intent AS i), \
+        (SELECT string_agg(f::text, ' ') FROM hubsyncd.failure AS f))";
+    let before = world.text(everything).await;
+    let ids = [(key(0), "90".to_owned())];
+    let noted = world.writers[CONTACTS].note_ids(&world.daemon, 4, &ids).await;
+    assert_eq!(noted.unwrap_err().kind, ErrorKind::Fenced);
+    let entries = [
+        Entry {
+            seqs: vec![with_row],
+            ..created(0)
+        },
+        Entry {
+            seqs: vec![without],
+            failure: Some(Refusal::ours("mapping", "no")),
+            ..seen(1)
+        },
+    ];
+    for entry in &entries {
+        let old = Receipt {
+            generation: 4,
+            ..receipt(CONTACTS, vec![entry.clone()])
+        };
+        let refused = world.writers[CONTACTS].write(&mut world.daemon, &old).await;
+        assert_eq!(refused.unwrap_err().kind, ErrorKind::Fenced);
+    }
+    assert_eq!(world.text(everything).await, before);
+    let current = Receipt {
+        generation: 5,
+        ..receipt(CONTACTS, entries.into())
+    };
+    world.writers[CONTACTS]
+        .note_ids(&world.daemon, 5, &ids)
+        .await
+        .unwrap();
+    let written = world.writers[CONTACTS].write(&mut world.daemon, &current).await;
+    assert_eq!(written.unwrap(), [Written::Done, Written::Done]);
+    assert_eq!(world.id(0).await.as_deref(), Some("90"));
+}
+
+#[tokio::test]
+async fn whoever_takes_the_lease_waits_for_the_receipts_that_are_being_written() {
+    let world = shared(1).await;
+    let mut control = Control::open(&world.database.address("hubsyncd")).await.unwrap();
+    let hold = "BEGIN; SELECT 1 FROM hubsyncd.lease WHERE generation = 0 FOR KEY SHARE";
+    world.owner.batch_execute(hold).await.unwrap();
+    let ping = "UPDATE hubsyncd.lease SET renewed_at = clock_timestamp() WHERE generation = 0";
+    world
+        .daemon
+        .batch_execute(ping)
+        .await
+        .expect("a ping does not wait for it");
+    let taking = tokio::spawn(async move {
+        control
+            .try_lease(None)
+            .await
+            .map(|taken| taken.unwrap().generation)
+    });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    wait_until("the taking waits", async || {
+        world.text(waits).await.as_deref() == Some("1")
+    })
+    .await;
+    world.owner.batch_execute("COMMIT").await.unwrap();
+    assert!(taking.await.unwrap().unwrap() > 0);
 }

@@ -170,3 +170,118 @@ impl Holding {
 fn micros(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn found(renewed_at: Option<i64>, given_back: bool, now: i64) -> Found {
+        Found {
+            generation: 7,
+            renewed_at,
+            given_back,
+            now,
+        }
+    }
+
+    #[test]
+    fn who_follows_a_clean_stop_or_nobody_waits_for_nothing_and_doubts_nothing() {
+        for found in [found(Some(1_000), true, 2_000), found(None, false, 2_000)] {
+            let taken = Taken::anew(found, 8);
+            assert_eq!((taken.wait, taken.former_until), (Duration::ZERO, None));
+        }
+    }
+
+    proptest! {
+        /// Whatever two clocks of different epochs show: once the next holder may push, the one before may not ask.
+        #[test]
+        fn a_next_holder_pushes_only_when_the_one_before_starts_nothing(
+            pinged in 0_u64..1_000_000_000,
+            noted in 0_u64..3_000_000,
+            taken_after in 0_u64..30_000_000,
+            looked_after in 0_u64..60_000_000,
+            epoch in 0_i64..2_000_000_000_000_000,
+        ) {
+            let micros = Duration::from_micros;
+            let mut former = Holding::default();
+            former.take(&Taken::anew(found(None, false, epoch), 7), micros(pinged), micros(pinged));
+            // The database noted the ping after it was sent; the next holder took the lease after that.
+            let renewed_at = epoch + i64::try_from(pinged + noted).unwrap();
+            let taken_at = pinged + noted + taken_after;
+            let now = renewed_at + i64::try_from(taken_after).unwrap();
+            let taken = Taken::anew(found(Some(renewed_at), false, now), 8);
+            let mut next = Holding::default();
+            next.take(&taken, micros(taken_at), micros(taken_at));
+            let looked = micros(taken_at + looked_after);
+            next.confirm(looked);
+            prop_assert!(!(next.may_push(looked) && former.may_ask(looked)));
+            prop_assert!(taken.wait <= TAKE_OVER);
+            // And what the former may have started is before the moment that the next one is told.
+            if former.may_ask(looked) {
+                let started = epoch + i64::try_from(taken_at + looked_after).unwrap();
+                prop_assert!(started <= taken.former_until.unwrap());
+            }
+        }
+
+        /// A clock that was set back makes nobody wait longer than for a holder that was here just now.
+        #[test]
+        fn the_wait_is_bounded_whatever_the_databases_clock_shows(renewed_at: i64, now: i64) {
+            let taken = Taken::anew(found(Some(renewed_at), false, now), 8);
+            prop_assert!(taken.wait <= TAKE_OVER);
+        }
+    }
+
+    #[test]
+    fn a_request_may_start_for_five_seconds_after_the_sending_of_a_ping_and_not_later() {
+        let mut holding = Holding::default();
+        assert!(!holding.may_ask(Duration::ZERO), "nothing was taken yet");
+        holding.take(&Taken::anew(found(None, false, 0), 1), SECOND, 3 * SECOND);
+        assert!(holding.may_push(6 * SECOND));
+        assert!(!holding.may_ask(6 * SECOND + Duration::from_nanos(1)));
+        holding.confirm(4 * SECOND);
+        holding.confirm(2 * SECOND);
+        assert!(holding.may_ask(9 * SECOND), "an older ping takes nothing back");
+        holding.gone(2);
+        assert!(holding.may_ask(9 * SECOND), "another generation is not ours");
+        holding.gone(1);
+        assert!(!holding.may_ask(9 * SECOND));
+    }
+
+    #[test]
+    fn a_lease_that_is_resumed_keeps_what_its_taking_had_found() {
+        let mut holding = Holding::default();
+        let taken = Taken::anew(found(Some(0), false, 4_000_000), 8);
+        holding.take(&taken, SECOND, SECOND);
+        assert_eq!(holding.push_wait(SECOND), 6 * SECOND);
+        assert_eq!(holding.former_until(), Some(5_000_000));
+        holding.lose();
+        assert!(!holding.may_ask(SECOND));
+        holding.take(&Taken::resumed(8), 2 * SECOND, 2 * SECOND);
+        assert_eq!(holding.push_wait(2 * SECOND), 5 * SECOND);
+        assert_eq!(
+            (holding.former_until(), holding.own()),
+            (Some(5_000_000), Some(8))
+        );
+    }
+
+    #[test]
+    fn it_is_quiet_when_the_last_unknown_outcome_and_the_former_holders_are_older_than_settle() {
+        let settle = 120 * SECOND;
+        let mut holding = Holding::default();
+        holding.take(&Taken::anew(found(None, false, 0), 1), SECOND, SECOND);
+        assert!(holding.is_quiet(settle, 2 * SECOND));
+        holding.outcome_unknown(10 * SECOND);
+        assert!(!holding.is_quiet(settle, 130 * SECOND));
+        assert!(holding.is_quiet(settle, 131 * SECOND));
+        let mut follower = Holding::default();
+        follower.take(&Taken::anew(found(Some(0), false, 0), 2), SECOND, SECOND);
+        assert!(
+            !follower.is_quiet(settle, 126 * SECOND),
+            "the former's may still land"
+        );
+        assert!(follower.is_quiet(settle, 127 * SECOND));
+    }
+}
