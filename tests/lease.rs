@@ -57,6 +57,13 @@ async fn wait_log(daemon: &Daemon, words: &str) {
     .await;
 }
 
+/// When the last request that wrote something arrived, milliseconds since 1970.
+fn last_write(stage: &Stage) -> i64 {
+    let world = stage.sandbox.world();
+    let mut writes = world.requests().filter(|request| !request.writes.is_empty());
+    writes.next_back().expect("something was written").arrived_ms
+}
+
 /// How often the doorbell has woken the daemon.
 async fn rings(daemon: &Daemon) -> u64 {
     let (_, metrics) = daemon.get("/metrics").await;
@@ -76,11 +83,8 @@ async fn a_killed_holder_is_followed_within_seconds_but_not_before_its_requests_
     first.kill();
     set_credits(&stage, 5).await;
     wait_credits(&stage, &contact, "5").await;
-    let world = stage.sandbox.world();
-    let writes = world.requests().filter(|request| !request.writes.is_empty());
-    let waited = writes.last().unwrap().arrived_ms - pinged;
+    let waited = last_write(&stage) - pinged;
     assert!(waited >= 10_000, "pushed {waited} ms after the last ping");
-    drop(world);
     assert!(number(&stage, GENERATION).await > generation, "taken anew");
     assert!(second.log().contains("did not give it back"), "and it says so");
 }
@@ -99,11 +103,8 @@ async fn a_lease_that_was_given_back_is_taken_without_waiting() {
     assert_eq!(first.stop().await, Some(0));
     set_credits(&stage, 2).await;
     wait_credits(&stage, &contact, "2").await;
-    let world = stage.sandbox.world();
-    let writes = world.requests().filter(|request| !request.writes.is_empty());
-    let waited = writes.last().unwrap().arrived_ms - pinged;
+    let waited = last_write(&stage) - pinged;
     assert!(waited < 10_000, "it waited {waited} ms");
-    drop(world);
     assert_eq!(stage.value(given_back).await.as_deref(), Some("f"));
     stage.wait_drained().await;
     assert_eq!(second.stop().await, Some(0));

@@ -54,7 +54,7 @@ async fn a_token_of_another_portal_writes_nothing_until_it_is_adopted() {
     };
     let other = Sandbox::tutoring(settings).await.unwrap();
     stage.set("HUBSPOT_BASE_URL", &other.base_url());
-    stage.set("HUBSPOT_ACCESS_TOKEN", &other.token());
+    stage.set("HUBSPOT_ACCESS_TOKEN", other.token());
     stage
         .app("UPDATE hubspot_sync.hubspot_contact_credits SET sj_credits = 3")
         .await;
