@@ -46,6 +46,18 @@ fn an_empty_file_is_the_defaults_and_the_built_in_mapping() {
 }
 
 #[test]
+fn exactly_two_versions_of_hubspots_api_are_known() {
+    let with = |version: &str| format!("[hubspot]\napi-version = \"{version}\"\n");
+    for version in ["2026-03", "2026-09"] {
+        assert_eq!(parse(&with(version)).unwrap().hubspot.api_version, version);
+    }
+    for version in ["v3", "v4", "2025-09", "2026-9", "2026-09-beta", "2027-03", ""] {
+        let told = refused(&with(version));
+        assert!(told.contains("hubspot.api-version"), "{told}");
+    }
+}
+
+#[test]
 fn the_shipped_example_says_the_defaults() {
     let shipped = parse(include_str!("../systemd/hubsyncd.toml")).unwrap();
     assert_eq!(format!("{shipped:?}"), format!("{:?}", parse("").unwrap()));

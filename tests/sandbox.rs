@@ -4,6 +4,7 @@ mod faults;
 mod limits;
 mod links;
 mod lookups;
+mod versions;
 mod writes;
 
 use hubsyncd::sandbox::{Property, Sandbox, Settings};

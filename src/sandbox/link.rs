@@ -215,10 +215,15 @@ impl Asked<'_> {
         let kinds = self.world.links.between(from, to);
         let shown = kinds.iter().map(|kind| {
             let mut shown = json!({"category": kind.category(), "typeId": kind.id, "label": kind.label});
-            if self.version == Version::September2026 {
-                shown["fromObjectTypeId"] = Value::Null;
-                shown["toObjectTypeId"] = Value::Null;
-            }
+            // Both dated versions have the fields; the newer one was seen to leave them empty.
+            let (from, to) = (&self.world.types[from].id, &self.world.types[to].id);
+            let (from, to) = match self.version {
+                Version::Numbered => return shown,
+                Version::March2026 => (json!(from), json!(to)),
+                Version::September2026 => (Value::Null, Value::Null),
+            };
+            shown["fromObjectTypeId"] = from;
+            shown["toObjectTypeId"] = to;
             shown
         });
         let results: Vec<Value> = shown.collect();
@@ -432,12 +437,13 @@ impl Asked<'_> {
         )))
     }
 
+    /// What a removal answers: an empty batch in the dated versions, nothing in v4.
     fn nothing(&self) -> Reply {
-        if self.version == Version::September2026 {
-            let body = batch(Vec::new(), &self.started, &instant_text(self.world.now_ms()));
-            return Reply::new(200, body);
+        if self.version == Version::Numbered {
+            return Reply::empty(204);
         }
-        Reply::empty(204)
+        let body = batch(Vec::new(), &self.started, &instant_text(self.world.now_ms()));
+        Reply::new(200, body)
     }
 
     fn link_reply(&mut self, whole: u16, mut results: Vec<Value>, errors: Vec<Value>) -> Reply {
