@@ -11,6 +11,7 @@ pub mod change;
 pub mod deletion;
 pub mod lanes;
 pub mod lease;
+pub mod linking;
 pub mod outcome;
 pub mod plan;
 pub mod record;
