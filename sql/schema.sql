@@ -68,7 +68,8 @@ CREATE TABLE IF NOT EXISTS hubsyncd.archived (
 );
 CREATE INDEX IF NOT EXISTS archived_at ON hubsyncd.archived (object, archived_at);
 
--- The associations that we made; those that people made are not here and are never touched.
+-- The associations that rows asked for, committed before each request. What HubSpot held before is noted with them:
+-- what people made is never touched.
 CREATE TABLE IF NOT EXISTS hubsyncd.link (
     object  text NOT NULL,
     key     text NOT NULL,
@@ -77,6 +78,12 @@ CREATE TABLE IF NOT EXISTS hubsyncd.link (
     state   text NOT NULL CHECK (state IN ('making', 'made', 'removing')),
     PRIMARY KEY (object, key, link, to_id)
 );
+ALTER TABLE hubsyncd.link
+    ADD COLUMN IF NOT EXISTS from_id      text,          -- the HubSpot id of the record that is linked
+    ADD COLUMN IF NOT EXISTS found        text NOT NULL DEFAULT 'nothing'
+        CHECK (found IN ('nothing', 'pair', 'link')),    -- what HubSpot held of the pair before; 'link': not ours
+    ADD COLUMN IF NOT EXISTS unsettled_at timestamptz;   -- when the last request about it began that may still land
+CREATE INDEX IF NOT EXISTS link_pair ON hubsyncd.link (to_id, from_id);
 
 -- Sweeps and other runs, kept 90 days.
 CREATE TABLE IF NOT EXISTS hubsyncd.run (

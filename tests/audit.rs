@@ -89,7 +89,7 @@ fn created() -> Entry {
         failure: None,
         clear_failure: false,
         full_record: false,
-        made_links: Vec::new(),
+        links: Vec::new(),
         rename: false,
         found: false,
         archived: Vec::new(),

@@ -210,7 +210,8 @@ async fn associations_are_made_read_and_refused() {
         .find(|of| of.label.as_deref() == Some("Owner"))
         .unwrap();
     assert_eq!(owner.type_id, i64::from(label));
-    let kind = AssociationKind::Labelled(owner);
+    let types = [vec![owner.clone()]];
+    let kind = AssociationKind::Labelled(&types);
     let reply = client
         .associate(slot().await, CARS, "0-1", kind, &pairs)
         .await

@@ -2,7 +2,7 @@
 
 use super::support::postgres::Server;
 use super::support::receipts::{
-    BOOKINGS, CONTACTS, READ_AT_TEXT, World, created, key, receipt, seen, shared, updated,
+    BOOKINGS, CONTACTS, READ_AT_TEXT, World, created, key, linked, receipt, seen, shared, updated,
 };
 use super::support::wait_until;
 use hubsyncd::postgres::ErrorKind;
@@ -32,7 +32,7 @@ async fn a_receipt_writes_the_id_and_the_time_of_the_read_and_deletes_exactly_it
         let newly = Entry {
             seqs: vec![first],
             audit: vec![audit],
-            made_links: vec![("bookings".to_owned(), "77".to_owned())],
+            links: vec![linked("bookings", "90", "77")],
             ..created(0)
         };
         assert_eq!(

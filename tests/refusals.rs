@@ -1,7 +1,9 @@
 //! Tests: receipts that a row, or the database, refuses.
 
 use super::support::postgres::Server;
-use super::support::receipts::{CONTACTS, World, category, created, key, receipt, seen, shared, updated};
+use super::support::receipts::{
+    CONTACTS, World, category, created, key, linked, receipt, seen, shared, updated,
+};
 use hubsyncd::postgres::ErrorKind;
 use hubsyncd::postgres::receipt::{Entry, Written};
 use hubsyncd::sync::outcome::Refusal;
@@ -19,7 +21,7 @@ async fn a_row_that_the_applications_check_refuses_does_not_hold_up_the_others()
             entries.push(Entry {
                 seqs,
                 audit,
-                made_links: vec![("x".to_owned(), "1".to_owned())],
+                links: vec![linked("x", "9", "1")],
                 ..created(number)
             });
         }

@@ -6,6 +6,7 @@ use hubsyncd::mapping::Mapping;
 use hubsyncd::postgres::Session;
 use hubsyncd::postgres::rows::Reader;
 use hubsyncd::sync::change::Key;
+use hubsyncd::sync::linking::{Found, Remembered, State, Target};
 use hubsyncd::sync::record::Record;
 use serde_json::{Value, json};
 
@@ -215,23 +216,23 @@ async fn a_value_that_only_updates_carry_is_told() {
 async fn links_come_from_the_column_else_from_the_one_contact_that_matches() {
     let world = World::new("rows").await;
     let targets = async |key: &str| world.read(BOOKINGS, key, false).await.targets;
-    let some = |id: &str| Some(id.to_owned());
+    let some = |id: &str| Target::To(id.to_owned());
     let by_column = world
         .booking(1, "mock_exam_id, contact_id", "' 9001 ', '41'")
         .await;
     assert_eq!(targets(&by_column).await, [some("41"), some("9001")]);
     let by_lookup = world.booking(2, "mock_exam_id, contact_id", "' ', ' '").await;
-    assert_eq!(targets(&by_lookup).await, [None, None]);
+    assert_eq!(targets(&by_lookup).await, [Target::Unknown, Target::Nowhere]);
     world.contact(2, "hubspot_id", "''").await;
     assert_eq!(
         targets(&by_lookup).await,
-        [None, None],
+        [Target::Unknown, Target::Nowhere],
         "a contact without id is no target"
     );
     world
         .sql("UPDATE hubspot_sync.hubspot_contact_credits SET hubspot_id = '42'")
         .await;
-    assert_eq!(targets(&by_lookup).await, [some("42"), None]);
+    assert_eq!(targets(&by_lookup).await, [some("42"), Target::Nowhere]);
     assert_eq!(targets(&by_column).await[0], some("41"), "the column wins");
     world
         .sql(
@@ -242,8 +243,19 @@ async fn links_come_from_the_column_else_from_the_one_contact_that_matches() {
         .await;
     assert_eq!(
         targets(&by_lookup).await,
-        [None, None],
+        [Target::Unknown, Target::Nowhere],
         "two that match are no target"
+    );
+    world
+        .sql(
+            "ALTER TABLE hubspot_sync.hubspot_bookings ALTER student_email DROP NOT NULL; \
+             UPDATE hubspot_sync.hubspot_bookings SET student_email = NULL",
+        )
+        .await;
+    assert_eq!(
+        targets(&by_lookup).await,
+        [Target::Nowhere, Target::Nowhere],
+        "a row that names nobody looks for nobody"
     );
 }
 
@@ -252,25 +264,31 @@ async fn the_link_memory_is_read() {
     let world = World::new("rows").await;
     let key = world.booking(1, "mock_exam_id, contact_id", "'9001', '41'").await;
     let linked = async || world.read(BOOKINGS, &key, false).await.linked;
-    assert_eq!(linked().await, [None, None]);
+    assert_eq!(linked().await, [vec![], vec![]]);
     world
         .sql(&format!(
             "INSERT INTO hubsyncd.link VALUES ('bookings', '{key}', 'mock_exams', '9001', 'made'), \
-             ('bookings', '{key}', 'contacts', '40', 'making'), ('contacts', '{key}', 'contacts', '39', 'made')"
+             ('bookings', '{key}', 'gone', '7', 'made'), ('contacts', '{key}', 'contacts', '39', 'made'); \
+             INSERT INTO hubsyncd.link VALUES ('bookings', '{key}', 'contacts', '40', 'making', '800', 'pair', \
+             '2026-01-02 03:04:05.678901+00'), ('bookings', '{key}', 'contacts', '41', 'removing', '800', 'link', NULL)"
         ))
         .await;
-    assert_eq!(linked().await, [None, Some("9001".to_owned())]);
-    world
-        .sql(&format!(
-            "UPDATE hubsyncd.link SET state = 'made'; \
-             INSERT INTO hubsyncd.link VALUES ('bookings', '{key}', 'contacts', '41', 'made')"
-        ))
-        .await;
-    assert_eq!(
-        linked().await[0].as_deref(),
-        Some("41"),
-        "the target, which need not be made again"
-    );
+    let remembered = |to: &str, from: Option<&str>, state: State, found: Found| Remembered {
+        to: to.to_owned(),
+        from: from.map(str::to_owned),
+        state,
+        found,
+        unsettled: None,
+    };
+    let mut links = linked().await;
+    links[0].sort_by(|a, b| a.to.cmp(&b.to));
+    let making = Remembered {
+        unsettled: Some(1_767_323_045_678_901),
+        ..remembered("40", Some("800"), State::Making, Found::Pair)
+    };
+    let removing = remembered("41", Some("800"), State::Removing, Found::Link);
+    let made = remembered("9001", None, State::Made, Found::Nothing);
+    assert_eq!(links, [vec![making, removing], vec![made]]);
 }
 
 #[tokio::test]

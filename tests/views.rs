@@ -7,6 +7,7 @@ use hubsyncd::mapping::{Kind, Link, Mapping, Null, Object, On, Property};
 use hubsyncd::postgres::rows::Reader;
 use hubsyncd::postgres::{ErrorKind, Session};
 use hubsyncd::sync::change::Key;
+use hubsyncd::sync::linking::{State, Target};
 use serde_json::{Value, json};
 
 /// A database with the daemon's memory, and what `sql` makes in it.
@@ -87,8 +88,11 @@ async fn a_view_with_an_integer_key_a_condition_a_list_and_a_labelled_link_is_re
         json!({"tags": "a;b", "seats_left": "7"})
     );
     assert_eq!(record.match_value.as_deref(), Some("Rust"));
-    assert_eq!(record.targets, [Some("601".to_owned())]);
-    assert_eq!(record.linked, [Some("600".to_owned())]);
+    assert_eq!(record.targets, [Target::To("601".to_owned())]);
+    let [linked] = record.linked.as_slice() else {
+        panic!("one link is mapped");
+    };
+    assert_eq!((linked[0].to.as_str(), linked[0].state), ("600", State::Made));
     assert!(record.update_only_set);
     let update = "UPDATE course SET \"hs id\" = '71', taken = 9 WHERE \"No\" = 1; UPDATE course SET taken = 0 WHERE \"No\" = 2";
     session.batch_execute(update).await.unwrap();
@@ -104,7 +108,7 @@ async fn a_view_with_an_integer_key_a_condition_a_list_and_a_labelled_link_is_re
     );
     assert_eq!(
         (&records[2].match_value, &records[1].targets[0]),
-        (&None, &None),
+        (&None, &Target::Unknown),
         "blank is nothing"
     );
     assert_eq!(reader.canonical(" 007").as_deref(), Some("7"));

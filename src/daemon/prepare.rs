@@ -285,6 +285,7 @@ fn around(
         lease: Arc::clone(parts.lease),
         caught_up: AtomicBool::new(false),
         failures_changed: AtomicBool::new(true),
+        settle: parts.config.hubspot.settle,
         max_records: parts.config.batch.max_records,
         touch: parts.config.sweep.touch,
         max_bytes: parts.config.batch.max_bytes,

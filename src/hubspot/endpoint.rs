@@ -9,8 +9,8 @@ use super::error::{Disposition, Failed};
 use super::pace::Slot;
 use super::reply::{self, Unreadable};
 use super::wire::{
-    self, Account, Associated, AssociationKind, AssociationPage, AssociationType, BatchReply, Done,
-    PropertyInfo, ReadLinks, UpdateInput, UpsertInput,
+    self, Account, Associated, AssociationKind, AssociationPage, AssociationType, BatchReply, Dissociated,
+    Done, PropertyInfo, ReadLinks, UpdateInput, UpsertInput,
 };
 
 /// What is asked of HubSpot.
@@ -23,6 +23,8 @@ pub(super) enum Endpoint {
     Get,
     AssociateDefault,
     AssociateLabelled,
+    Dissociate,
+    Unlabel,
     ReadAssociations,
     Labels,
     Properties,
@@ -40,6 +42,8 @@ impl Endpoint {
             Endpoint::Get => "objects/get",
             Endpoint::AssociateDefault => "associations/batch/associate/default",
             Endpoint::AssociateLabelled => "associations/batch/create",
+            Endpoint::Dissociate => "associations/batch/archive",
+            Endpoint::Unlabel => "associations/batch/labels/archive",
             Endpoint::ReadAssociations => "associations/batch/read",
             Endpoint::Labels => "associations/labels",
             Endpoint::Properties => "properties",
@@ -56,6 +60,8 @@ impl Endpoint {
                 | Endpoint::Archive
                 | Endpoint::AssociateDefault
                 | Endpoint::AssociateLabelled
+                | Endpoint::Dissociate
+                | Endpoint::Unlabel
         )
     }
 }
@@ -310,6 +316,48 @@ impl Client {
             .await?;
         reply.correlation_id = id;
         Ok(reply)
+    }
+
+    /// Removes the associations of up to 100 pairs, given as (from, to), with all their labels; or, given a label, that
+    /// label alone. Idempotent. HubSpot confirms no pair: ask with [`Client::read_associations`]. Answers what it refused.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`] if the request did not succeed as a whole.
+    pub async fn dissociate(
+        &self,
+        slot: Slot,
+        from_type: &str,
+        to_type: &str,
+        label: Option<&AssociationType>,
+        pairs: &[(&str, &str)],
+    ) -> Result<Dissociated, Failed> {
+        let (endpoint, verb): (Endpoint, &[&str]) = match label {
+            None => (Endpoint::Dissociate, &["archive"]),
+            Some(_) => (Endpoint::Unlabel, &["labels", "archive"]),
+        };
+        let mut path = vec![
+            "crm",
+            "associations",
+            &self.api_version,
+            from_type,
+            to_type,
+            "batch",
+        ];
+        path.extend(verb);
+        let call = Call {
+            endpoint,
+            path,
+            query: None,
+            body: Some(wire::dissociate_body(label, pairs)),
+            records: pairs.len(),
+            of: from_type,
+        };
+        let (errors, correlation_id) = self.ask(slot, call, |body| Ok(reply::dissociated(body))).await?;
+        Ok(Dissociated {
+            errors,
+            correlation_id,
+        })
     }
 
     /// Reads the associations of up to 1,000 records.

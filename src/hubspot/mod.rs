@@ -28,6 +28,6 @@ pub use client::{Answered, Client, Observed, Observer, Settings, Setup};
 pub use error::{Disposition, Failed, Policy};
 pub use pace::{Budget, Halt, Lane, Limits, Pace, Pause, Slot, Why};
 pub use wire::{
-    Account, Associated, AssociationKind, AssociationPage, AssociationType, BatchReply, Done, FoundLink,
-    PropertyInfo, ReadLinks, RecordError, UpdateInput, UpsertInput,
+    ASSOCIATION_READ_MAX, Account, Associated, AssociationKind, AssociationPage, AssociationType, BatchReply,
+    Dissociated, Done, FoundLink, PropertyInfo, ReadLinks, RecordError, UpdateInput, UpsertInput,
 };

@@ -133,6 +133,12 @@ pub(super) fn associated(body: &[u8], asked: &[(&str, &str)]) -> Result<Associat
     })
 }
 
+/// What a removal of associations says: nothing, or errors. Whether a pair is parted is not in it.
+pub(super) fn dissociated(body: &[u8]) -> Vec<RecordError> {
+    let (_, errors) = lists(body).unwrap_or_default();
+    errors.into_iter().map(record_error).collect()
+}
+
 /// A page of associations.
 pub(super) fn association_page(body: &[u8]) -> Result<AssociationPage, Unreadable> {
     #[derive(Deserialize)]
@@ -176,12 +182,22 @@ pub(super) fn association_page(body: &[u8]) -> Result<AssociationPage, Unreadabl
             page.next.push((from, after));
         }
     }
-    page.errors = errors
-        .into_iter()
-        .map(record_error)
-        .filter(|error| !error.is_not_found())
-        .collect();
+    for raw in errors {
+        let error = record_error(raw);
+        if error.is_not_found() {
+            page.without.extend(records_asked_for(raw));
+        } else {
+            page.errors.push(error);
+        }
+    }
     Ok(page)
+}
+
+/// The records that an error of a read of associations is about.
+fn records_asked_for(raw: &RawValue) -> Vec<String> {
+    let context = serde_json::from_str::<RawError<'_>>(raw.get()).ok();
+    let context = context.map(|error| fields(error.context)).unwrap_or_default();
+    texts(context.get("fromObjectId").copied())
 }
 
 /// The association types of a pair of object types.
@@ -406,6 +422,7 @@ mod tests {
         let _ = batch(body, &["email"]);
         let _ = one(body, &["email"]);
         let _ = associated(body, &[("1", "2")]);
+        let _ = dissociated(body);
         let _ = association_page(body);
         let _ = labels(body);
         let _ = properties(body);

@@ -2,7 +2,8 @@
 //!
 //! Request bodies are written by hand around the properties, which arrive as one JSON object in text and
 //! leave as the same bytes: nothing is parsed and rebuilt on the way. Shapes and limits are those of
-//! HubSpot's OpenAPI files for objects, associations and properties, version 2026-09.
+//! HubSpot's OpenAPI files for objects, associations and properties, versions 2026-03 and 2026-09, whose requests
+//! are the same.
 
 use std::collections::BTreeMap;
 
@@ -51,8 +52,9 @@ pub struct ReadLinks<'a> {
 pub enum AssociationKind<'a> {
     /// The unlabelled one; HubSpot finds its type.
     Default,
-    /// A labelled one, found in [`crate::hubspot::Client::labels`].
-    Labelled(&'a AssociationType),
+    /// Labelled ones: for each pair the types, found in [`crate::hubspot::Client::labels`], that it is to have. Labels
+    /// that the pair has and that are not among them go.
+    Labelled(&'a [Vec<AssociationType>]),
 }
 
 /// A type of association between two object types, in one direction.
@@ -157,11 +159,22 @@ pub struct Associated {
     pub correlation_id: Option<String>,
 }
 
+/// What HubSpot said to the removal of associations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dissociated {
+    /// What it refused; often without saying which pair.
+    pub errors: Vec<RecordError>,
+    /// HubSpot's correlation id of the request.
+    pub correlation_id: Option<String>,
+}
+
 /// A page of associations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AssociationPage {
     /// The associations found.
     pub links: Vec<FoundLink>,
+    /// The records that have none, where HubSpot says so.
+    pub without: Vec<String>,
     /// The records that have more, with the `after` to ask with.
     pub next: Vec<(String, String)>,
     /// What went wrong, without the records that merely have no association.
@@ -248,24 +261,48 @@ pub(super) fn archive_body(ids: &[&str]) -> Vec<u8> {
 
 /// The body of a batch of associations, default or labelled.
 pub(super) fn associate_body(kind: AssociationKind<'_>, pairs: &[(&str, &str)]) -> Vec<u8> {
-    let types = match kind {
-        AssociationKind::Default => String::new(),
-        AssociationKind::Labelled(of) => serde_json::json!([{
-            "associationCategory": of.category,
-            "associationTypeId": of.type_id,
-        }])
-        .to_string(),
-    };
-    let mut body = Body::inputs(pairs.len() * (80 + types.len()));
-    for (from, to) in pairs {
+    let mut body = Body::inputs(pairs.len() * 160);
+    for (at, (from, to)) in pairs.iter().enumerate() {
         body.open();
         body.id("from", from).id("to", to);
-        if !types.is_empty() {
-            body.raw("types", &types);
+        if let AssociationKind::Labelled(types) = kind {
+            body.raw("types", &specs(types.get(at).map_or(&[], Vec::as_slice)));
         }
         body.close();
     }
     body.end()
+}
+
+/// The body of a batch that removes associations, or a label of them.
+pub(super) fn dissociate_body(label: Option<&AssociationType>, pairs: &[(&str, &str)]) -> Vec<u8> {
+    let mut body = Body::inputs(pairs.len() * 160);
+    for (from, to) in pairs {
+        body.open();
+        body.id("from", from);
+        match label {
+            None => {
+                let to = serde_json::json!([{ "id": to }]);
+                body.raw("to", &to.to_string());
+            }
+            Some(label) => {
+                body.id("to", to)
+                    .raw("types", &specs(std::slice::from_ref(label)));
+            }
+        }
+        body.close();
+    }
+    body.end()
+}
+
+/// Association types as requests name them.
+fn specs(types: &[AssociationType]) -> String {
+    let specs = types.iter().map(|of| {
+        serde_json::json!({
+            "associationCategory": of.category,
+            "associationTypeId": of.type_id,
+        })
+    });
+    serde_json::Value::Array(specs.collect()).to_string()
 }
 
 /// The body of a `batch/read` of associations.
@@ -386,9 +423,17 @@ mod tests {
         );
         assert_eq!(
             text(associate_body(
-                AssociationKind::Labelled(&labelled),
+                AssociationKind::Labelled(&[vec![labelled.clone()]]),
                 &[("1", "2")]
             )),
+            r#"{"inputs":[{"from":{"id":"1"},"to":{"id":"2"},"types":[{"associationCategory":"USER_DEFINED","associationTypeId":17}]}]}"#
+        );
+        assert_eq!(
+            text(dissociate_body(None, &[("1", "2")])),
+            r#"{"inputs":[{"from":{"id":"1"},"to":[{"id":"2"}]}]}"#
+        );
+        assert_eq!(
+            text(dissociate_body(Some(&labelled), &[("1", "2")])),
             r#"{"inputs":[{"from":{"id":"1"},"to":{"id":"2"},"types":[{"associationCategory":"USER_DEFINED","associationTypeId":17}]}]}"#
         );
         assert_eq!(

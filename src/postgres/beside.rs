@@ -17,9 +17,10 @@ impl Select<'_> {
         }
         let _ = write!(
             sql,
-            ",\nm AS (SELECT l.key, array_agg(l.link ORDER BY l.link, l.to_id) AS names, array_agg(l.to_id ORDER BY \
-             l.link, l.to_id) AS ids FROM p JOIN hubsyncd.link l ON l.object = {} AND l.key = p.key AND l.state = 'made' \
-             GROUP BY l.key)",
+            ",\nm AS (SELECT l.key, array_agg(l.link) AS names, array_agg(l.to_id) AS ids, array_agg(concat_ws(' ', l.state, \
+             l.found, coalesce((extract(epoch FROM \
+             l.unsettled_at) * 1000000)::bigint::text, '-'), l.from_id)) AS states FROM p JOIN hubsyncd.link l ON l.object = {} AND \
+             l.key = p.key GROUP BY l.key)",
             quote::literal(&self.object.name)
         );
         joins.push_str("\n  LEFT JOIN m ON m.key = p.key");

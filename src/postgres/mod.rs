@@ -14,6 +14,7 @@ pub mod failures;
 pub mod inspection;
 pub mod inventory;
 mod lease;
+pub mod links;
 pub mod orphans;
 pub mod pins;
 mod pipeline;

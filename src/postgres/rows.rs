@@ -10,6 +10,7 @@ use super::select::{self, Rows, Select, column};
 use super::{Error, ErrorKind, Session};
 use crate::mapping::Mapping;
 use crate::sync::change::{Key, ObjectIndex};
+use crate::sync::linking::{Found, Remembered, State, Target};
 use crate::sync::record::{Read, Record};
 use std::collections::{BTreeMap, HashMap};
 use tokio_postgres::types::{FromSql, Type};
@@ -252,7 +253,8 @@ impl Reader {
         let properties: Option<String> = get(row, column::PROPERTIES)?;
         let match_value: Option<String> = get(row, column::MATCH_VALUE)?;
         let targets: Vec<Option<String>> = get(row, column::TARGETS)?;
-        let linked = self.linked(row, &targets)?;
+        let nowhere: Vec<bool> = get(row, column::NOWHERE)?;
+        let linked = self.linked(row)?;
         Ok(Record {
             key,
             hubspot_id: get(row, column::HUBSPOT_ID)?,
@@ -260,7 +262,7 @@ impl Reader {
             properties: properties.unwrap_or_else(|| update_properties.clone()),
             update_properties,
             match_value: match_value.filter(|value| !value.trim().is_empty()),
-            targets,
+            targets: targets.into_iter().zip(nowhere).map(target).collect(),
             linked,
             entries: get::<Option<Vec<i64>>>(row, column::ENTRIES)?.unwrap_or_default(),
             update_only_set: get(row, column::UPDATE_ONLY_SET)?,
@@ -269,24 +271,35 @@ impl Reader {
         })
     }
 
-    /// What the link memory holds for each link: the target if it is there, else an older one.
-    fn linked(
-        &self,
-        row: &Row,
-        targets: &[Option<String>],
-    ) -> Result<Vec<Option<String>>, tokio_postgres::Error> {
+    /// What the link memory holds of each link.
+    fn linked(&self, row: &Row) -> Result<Vec<Vec<Remembered>>, tokio_postgres::Error> {
         let names = get::<Option<Vec<&str>>>(row, column::LINK_NAMES)?.unwrap_or_default();
         let ids = get::<Option<Vec<&str>>>(row, column::LINK_IDS)?.unwrap_or_default();
-        let of_link = |(name, target): (&String, &Option<String>)| {
-            let made = names
-                .iter()
-                .zip(&ids)
-                .filter(|(link, _)| *link == name)
-                .map(|(_, id)| *id);
-            let there = made.clone().find(|id| Some(*id) == target.as_deref());
-            there.or_else(|| made.clone().next()).map(str::to_owned)
-        };
-        Ok(self.link_names.iter().zip(targets).map(of_link).collect())
+        let states = get::<Option<Vec<&str>>>(row, column::LINK_STATES)?.unwrap_or_default();
+        let mut linked = vec![Vec::new(); self.link_names.len()];
+        for ((name, to), state) in names.into_iter().zip(ids).zip(states) {
+            let Some(link) = self.link_names.iter().position(|link| link == name) else {
+                continue;
+            };
+            let mut words = state.splitn(4, ' ');
+            let mut word = || words.next().unwrap_or_default();
+            linked[link].push(Remembered {
+                to: to.to_owned(),
+                state: State::of(word()),
+                found: Found::of(word()),
+                unsettled: word().parse().ok(),
+                from: Some(word().to_owned()).filter(|id| !id.is_empty()),
+            });
+        }
+        Ok(linked)
+    }
+}
+
+fn target((id, nowhere): (Option<String>, bool)) -> Target {
+    match id {
+        Some(id) => Target::To(id),
+        None if nowhere => Target::Nowhere,
+        None => Target::Unknown,
     }
 }
 

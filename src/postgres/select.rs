@@ -24,12 +24,14 @@ pub(super) mod column {
     pub const UPDATE_PROPERTIES: usize = 5;
     pub const MATCH_VALUE: usize = 6;
     pub const TARGETS: usize = 7;
-    pub const LINK_NAMES: usize = 8;
-    pub const LINK_IDS: usize = 9;
-    pub const ENTRIES: usize = 10;
-    pub const UPDATE_ONLY_SET: usize = 11;
-    pub const FAILED: usize = 12;
-    pub const PROBLEMS: usize = 13;
+    pub const NOWHERE: usize = 8;
+    pub const LINK_NAMES: usize = 9;
+    pub const LINK_IDS: usize = 10;
+    pub const LINK_STATES: usize = 11;
+    pub const ENTRIES: usize = 12;
+    pub const UPDATE_ONLY_SET: usize = 13;
+    pub const FAILED: usize = 14;
+    pub const PROBLEMS: usize = 15;
 }
 
 /// Which rows a statement reads.
@@ -123,16 +125,17 @@ impl<'a> Select<'a> {
         let _ = write!(
             sql,
             "\nSELECT (extract(epoch FROM now()) * 1000000)::bigint, r.key, r.hubspot_id, r.intent_id, r.properties, \
-             r.update_properties, r.match_value, r.targets, r.link_names, r.link_ids, r.entries, r.update_only_set, \
+             r.update_properties, r.match_value, r.targets, r.nowhere, r.link_names, r.link_ids, r.link_states, r.entries, r.update_only_set, \
              r.failed, r.problems\nFROM (VALUES (1)) AS one LEFT JOIN (\n  SELECT p.k, p.key, p.hubspot_id, \
              i.hubspot_id AS intent_id,\n  {} AS properties,\n  {} AS update_properties,\n  {} AS match_value,\n  \
-             {} AS targets,\n  {} AS entries,\n  p.update_only_set, f.key IS NOT NULL AS failed,\n  {} AS problems,\n  \
+             {} AS targets,\n  {} AS nowhere,\n  {} AS entries,\n  p.update_only_set, f.key IS NOT NULL AS failed,\n  {} AS problems,\n  \
              {}\n  FROM p\n  LEFT JOIN hubsyncd.intent i ON i.object = {object} AND i.key = p.key\n  LEFT JOIN hubsyncd.failure f ON f.object = {object} AND f.key = p.key AND f.archive = ''{joins}\n) AS r ON true \
              ORDER BY r.k",
             self.properties(full),
             self.json(Sent::Update),
             self.match_value(),
             self.targets(),
+            self.nowhere(),
             if self.mapping.audit.is_some() {
                 "e.ids"
             } else {
@@ -140,9 +143,9 @@ impl<'a> Select<'a> {
             },
             self.problems(full),
             if self.object.links.is_empty() {
-                "NULL::text[] AS link_names, NULL::text[] AS link_ids"
+                "NULL::text[] AS link_names, NULL::text[] AS link_ids, NULL::text[] AS link_states"
             } else {
-                "m.names AS link_names, m.ids AS link_ids"
+                "m.names AS link_names, m.ids AS link_ids, m.states AS link_states"
             },
         );
         sql
@@ -338,6 +341,20 @@ impl<'a> Select<'a> {
         });
         let targets: Vec<String> = targets.collect();
         format!("ARRAY[{}]::text[]", targets.join(", "))
+    }
+
+    /// Whether a row names no target for a link at all, rather than one that is not known yet.
+    fn nowhere(&self) -> String {
+        let nowhere = self.object.links.iter().enumerate().map(|(index, link)| {
+            let column = link.column.as_ref().map(|_| format!("p.t{index} IS NULL"));
+            let lookup = (0..link.lookup.len()).map(|position| format!("p.l{index}_{position} IS NULL"));
+            let lookup: Vec<String> = lookup.collect();
+            let lookup = (!lookup.is_empty()).then(|| format!("({})", lookup.join(" OR ")));
+            let both: Vec<String> = column.into_iter().chain(lookup).collect();
+            both.join(" AND ")
+        });
+        let nowhere: Vec<String> = nowhere.collect();
+        format!("ARRAY[{}]::boolean[]", nowhere.join(", "))
     }
 }
 

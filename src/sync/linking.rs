@@ -95,6 +95,9 @@ impl Found {
     }
 }
 
+/// A time that the database fills in with its own.
+pub const NOW: i64 = i64::MAX;
+
 /// A row of `hubsyncd.link`, without the names of its object, row and link.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Remembered {
@@ -107,7 +110,7 @@ pub struct Remembered {
     /// What HubSpot held before.
     pub found: Found,
     /// When the last request about it was begun whose outcome is not known, by the database's clock in microseconds
-    /// since the Unix epoch.
+    /// since the Unix epoch; [`NOW`]: when this is written.
     pub unsettled: Option<i64>,
 }
 
@@ -120,6 +123,15 @@ pub struct Note {
     pub to: String,
     /// What is remembered; `None`: nothing any more.
     pub row: Option<Remembered>,
+}
+
+/// Two records of a link, by their HubSpot ids.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pair {
+    /// The record that is linked.
+    pub from: String,
+    /// The target.
+    pub to: String,
 }
 
 /// What HubSpot holds of a pair that it associates.
@@ -191,6 +203,8 @@ pub struct Linking {
     clock: Clock,
     make: Option<String>,
     stands: bool,
+    /// Whether a request follows whose memory is to be committed first.
+    under_way: bool,
     drops: Vec<String>,
     /// Removed links that stay in memory, since it is not known yet whether another link takes their pair over.
     lingering: BTreeSet<String>,
@@ -255,6 +269,7 @@ impl Linking {
             clock,
             make: make.map(str::to_owned),
             stands: make.is_none(),
+            under_way: false,
             drops,
             lingering: BTreeSet::new(),
             rows: read.clone(),
@@ -305,13 +320,25 @@ impl Linking {
             Some(_) if !is_ours => Found::Pair,
             _ => Found::Nothing,
         };
-        self.remember(&to, State::Making, found, Some(self.clock.now));
+        self.remember(&to, State::Making, found, Some(NOW));
+        self.under_way = true;
         Making::Send
+    }
+
+    /// Whether the target's link is to be sent.
+    pub fn is_making(&self) -> bool {
+        self.under_way && !self.stands
+    }
+
+    /// Whether a request follows whose memory is to be committed first.
+    pub fn is_under_way(&self) -> bool {
+        self.under_way
     }
 
     /// Takes in what became of the request that makes the target's link.
     pub fn made(&mut self, answer: Answer) {
         let Some(to) = self.make.clone() else { return };
+        self.under_way = false;
         let recent = self.recent(&to);
         let found = self.rows.get(&to).map_or(Found::Nothing, |row| row.found);
         match answer {
@@ -321,7 +348,7 @@ impl Linking {
             }
             Answer::Refused if recent.is_none() => self.forget(&to),
             Answer::Refused => self.remember(&to, State::Making, found, recent),
-            Answer::Unknown => self.remember(&to, State::Making, found, Some(self.clock.now)),
+            Answer::Unknown => self.remember(&to, State::Making, found, Some(NOW)),
         }
     }
 
@@ -339,7 +366,8 @@ impl Linking {
             if row.found == Found::Link || !is_there {
                 self.let_go(&to);
             } else {
-                self.remember(&to, State::Removing, row.found, Some(self.clock.now));
+                self.remember(&to, State::Removing, row.found, Some(NOW));
+                self.under_way = true;
                 removals.push(to);
             }
         }
@@ -369,7 +397,7 @@ impl Linking {
         match answer {
             Answer::Done => self.let_go(to),
             Answer::Refused => self.remember(to, State::Removing, found, self.recent(to)),
-            Answer::Unknown => self.remember(to, State::Removing, found, Some(self.clock.now)),
+            Answer::Unknown => self.remember(to, State::Removing, found, Some(NOW)),
         }
     }
 

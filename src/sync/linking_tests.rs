@@ -157,7 +157,10 @@ impl Model {
     fn write(&mut self, link: usize, linking: &Linking) {
         for note in linking.notes("link") {
             match note.row {
-                Some(row) => self.memory[link].insert(note.to, row),
+                Some(mut row) => {
+                    row.unsettled = row.unsettled.map(|begun| begun.min(self.now));
+                    self.memory[link].insert(note.to, row)
+                }
                 None => self.memory[link].remove(&note.to),
             };
         }

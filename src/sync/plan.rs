@@ -147,17 +147,6 @@ fn unsendable(problems: &[String]) -> Refusal {
     }
 }
 
-/// The links to make for a record: (position of the link in the mapping, target's HubSpot id).
-pub fn links_to_make(record: &Record) -> Vec<(usize, String)> {
-    let pairs = record.targets.iter().zip(&record.linked).enumerate();
-    pairs
-        .filter_map(|(link, (target, linked))| {
-            let target = target.as_ref()?;
-            (linked.as_ref() != Some(target)).then(|| (link, target.clone()))
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,17 +325,5 @@ mod tests {
             ..object()
         };
         assert_eq!(Rules::new(&plates, true).normalise(" A@B.C "), " A@B.C ");
-    }
-
-    #[test]
-    fn a_link_is_made_where_its_target_is_known_and_not_the_one_remembered() {
-        let id = |id: &str| Some(id.to_owned());
-        let row = Record {
-            targets: vec![id("1"), id("2"), None, id("4"), None],
-            linked: vec![id("1"), None, None, id("3"), id("5")],
-            ..record()
-        };
-        let links = links_to_make(&row);
-        assert_eq!(links, [(1, "2".to_owned()), (3, "4".to_owned())]);
     }
 }

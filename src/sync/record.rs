@@ -1,6 +1,7 @@
 //! A record: a row as it was read.
 
 use super::change::Key;
+use super::linking::{Remembered, Target};
 
 /// A row as one read of the database saw it, with its values already in HubSpot's strings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,10 +19,10 @@ pub struct Record {
     pub update_properties: String,
     /// The natural key's value as it is sent, if the object has one and the value is not null or blank.
     pub match_value: Option<String>,
-    /// For each link of the mapping, in order: the target's HubSpot id, if it is known.
-    pub targets: Vec<Option<String>>,
-    /// For each link of the mapping, in order: the id that `hubsyncd.link` says we linked.
-    pub linked: Vec<Option<String>>,
+    /// For each link of the mapping, in order: where it leads.
+    pub targets: Vec<Target>,
+    /// For each link of the mapping, in order: what `hubsyncd.link` holds of it.
+    pub linked: Vec<Vec<Remembered>>,
     /// The audit entries that named this row and were unmarked in the read's snapshot.
     pub entries: Vec<i64>,
     /// Whether a property that only updates carry has something to say: it is not null, or its null is sent as a

@@ -7,6 +7,7 @@ use hubsyncd::postgres::Session;
 use hubsyncd::postgres::catalog::inspect;
 use hubsyncd::postgres::receipt::{Entry, Receipt, Writer, Written};
 use hubsyncd::sync::change::Key;
+use hubsyncd::sync::linking::{Found, Note, Remembered, State};
 
 pub const CONTACTS: usize = 0;
 pub const BOOKINGS: usize = 1;
@@ -177,12 +178,27 @@ pub fn seen(number: usize) -> Entry {
         failure: None,
         clear_failure: false,
         full_record: false,
-        made_links: Vec::new(),
+        links: Vec::new(),
         rename: false,
         found: false,
         archived: Vec::new(),
         unarchived: Vec::new(),
         row_gone: false,
+    }
+}
+
+/// A link of the record `from` that stands.
+pub fn linked(link: &str, from: &str, to: &str) -> Note {
+    Note {
+        link: link.to_owned(),
+        to: to.to_owned(),
+        row: Some(Remembered {
+            to: to.to_owned(),
+            from: Some(from.to_owned()),
+            state: State::Made,
+            found: Found::Nothing,
+            unsettled: None,
+        }),
     }
 }
 

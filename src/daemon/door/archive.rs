@@ -252,7 +252,8 @@ impl Door {
             .cloned()
             .collect();
         let generation = leave.generation;
-        let mut sending = Sending::new(self, &way, leave);
+        // No row was read: archiving asks for no time.
+        let mut sending = Sending::new(self, &way, leave, 0);
         let endings = sending.archive(&orphans).await;
         tally.barred = sending.barred.take();
         tally.reason = sending.reason.take();

@@ -5,6 +5,7 @@ use super::{ByKey, unreadable};
 use crate::postgres;
 use crate::sync::backlog::Claimed;
 use crate::sync::change::Key;
+use crate::sync::linking::Note;
 use crate::sync::outcome::Refusal;
 use crate::sync::plan::{Rules, Step};
 use crate::sync::record::{Read, Record};
@@ -37,15 +38,15 @@ pub(super) enum Fate {
     Leave,
 }
 
-/// What became of an accepted record's links.
+/// What became of an accepted record's links, with what is to be remembered of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Links {
-    /// All that were to be made were made (or none was).
-    Made(Vec<(usize, String)>),
+    /// All are as they should be.
+    Made(Vec<Note>),
     /// One was refused.
-    Refused(Vec<(usize, String)>, Refusal),
+    Refused(Vec<Note>, Refusal),
     /// The outcome of one was not learned.
-    Again(Vec<(usize, String)>),
+    Again(Vec<Note>),
 }
 
 /// One row of a batch.
@@ -57,6 +58,8 @@ pub(super) struct Item {
     pub(super) fate: Fate,
     /// What became of the HubSpot records that lost this row, by id.
     pub(super) orphans: Vec<(String, Ending)>,
+    /// The record that was merged into the one it is written to now.
+    pub(super) merged_from: Option<String>,
 }
 
 impl Item {
@@ -75,6 +78,7 @@ impl Item {
                     step: Step::Leave,
                     fate: Fate::Gone,
                     orphans: Vec::new(),
+                    merged_from: None,
                 };
             };
             let step = rules.step(&record);
@@ -89,6 +93,7 @@ impl Item {
                 step,
                 fate,
                 orphans: Vec::new(),
+                merged_from: None,
             }
         });
         items.collect()
@@ -102,6 +107,7 @@ impl Item {
             step: Step::Leave,
             fate: Fate::Refused(unreadable(error)),
             orphans: Vec::new(),
+            merged_from: None,
         });
         items.collect()
     }
@@ -127,10 +133,11 @@ impl Item {
         }
     }
 
-    /// Another record than the one whose links are remembered: all of them are to be made.
-    pub(super) fn forget_links(&mut self) {
-        if let Some(record) = &mut self.record {
-            record.linked.fill(None);
+    /// The row leaves the record `id`, which is gone: what is remembered of links is that one's.
+    pub(super) fn leave_links(&mut self, id: &str) {
+        let links = self.record.iter_mut().flat_map(|record| &mut record.linked);
+        for row in links.flatten() {
+            row.from.get_or_insert_with(|| id.to_owned());
         }
     }
 

@@ -44,7 +44,7 @@ impl Sending<'_> {
                 Some(same) if same == id => items[at].fate = self.unconfirmed(items[at].key()),
                 Some(survivor) => self.follow(items, at, &id, survivor).await,
                 None if self.door.mapping.objects[self.object].on_missing == OnMissing::Recreate => {
-                    self.recreate(items, at).await;
+                    self.recreate(items, at, &id).await;
                 }
                 None => items[at].fate = Fate::Refused(missing(&id)),
             }
@@ -78,7 +78,7 @@ impl Sending<'_> {
             Some(owner) => items[at].fate = Fate::Refused(merged_into(merged, &survivor, owner)),
             None => {
                 items[at].step = Step::Update(survivor);
-                items[at].forget_links();
+                items[at].merged_from = Some(merged.to_owned());
                 self.update_one(items, at).await;
             }
         }
@@ -92,7 +92,7 @@ impl Sending<'_> {
     }
 
     /// The record is gone and `on-missing = "recreate"`: the row is read with its create-only properties and created.
-    async fn recreate(&mut self, items: &mut [Item], at: usize) {
+    async fn recreate(&mut self, items: &mut [Item], at: usize, id: &str) {
         let item = &mut items[at];
         let Some(value) = item.record().match_value.clone() else {
             item.fate = Fate::Refused(Refusal::ours(
@@ -111,7 +111,7 @@ impl Sending<'_> {
                 Some(record) => {
                     item.record = Some(record);
                     item.step = Step::Create(value);
-                    item.forget_links();
+                    item.leave_links(id);
                     self.create_anew(items, at).await;
                 }
                 None => item.fate = Fate::Gone,

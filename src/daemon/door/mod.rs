@@ -16,6 +16,7 @@ mod lookup;
 mod record;
 mod send;
 pub mod store;
+mod unlink;
 
 use super::board::Board;
 use super::desk::Desk;
@@ -85,6 +86,8 @@ pub struct Door {
     pub caught_up: AtomicBool,
     /// Whether failures came or went since they were counted.
     pub failures_changed: AtomicBool,
+    /// How long a request whose outcome is unknown may still land.
+    pub settle: Duration,
     /// The most records a request.
     pub max_records: usize,
     /// The most bytes of properties a request.
@@ -264,7 +267,7 @@ impl Door {
             }
         };
         self.claim_matches(object, &mut items);
-        let mut sending = send::Sending::new(self, way, leave);
+        let mut sending = send::Sending::new(self, way, leave, read_at);
         sending.send(&mut items).await;
         sending.archive_lost(&mut items).await;
         let said = |item: &Item| matches!(item.fate, Fate::Accepted { .. } | Fate::Refused(_));

@@ -11,6 +11,7 @@ use crate::postgres::{self, ErrorKind};
 use crate::retry::Schedule;
 use crate::sync::backlog::{Claimed, Release};
 use crate::sync::change::{Key, ObjectIndex, Op};
+use crate::sync::linking::Note;
 use crate::sync::outcome::Refusal;
 use crate::sync::record::Record;
 use crate::sync::report::chain;
@@ -41,15 +42,10 @@ impl Door {
         tally: &mut Tally,
     ) -> Parts {
         let (object, lane) = (way.object, way.lane);
-        let links: Vec<&str> = self.objects[object]
-            .links
-            .iter()
-            .map(|link| link.name.as_str())
-            .collect();
         let mut entries = Vec::new();
         let mut rows: Vec<(Item, After, Option<usize>)> = Vec::with_capacity(items.len());
         for item in items {
-            let (mut entry, after) = entry_of(&item, &links);
+            let (mut entry, after) = entry_of(&item);
             let after = with_orphans(&item, entry.as_mut(), after);
             let sparing = self.touch == Touch::Changed && matches!(lane, Lane::Sweep);
             if let Some(entry) = entry.as_mut().filter(|entry| sparing && entry.synced) {
@@ -230,6 +226,20 @@ impl Door {
         .await;
     }
 
+    /// Commits what is remembered of links, however long the database takes to be there: nothing of it is sent before.
+    /// False if the lease's generation is gone.
+    pub(super) async fn note_links(
+        &self,
+        object: ObjectIndex,
+        generation: i64,
+        notes: &[(Key, Note)],
+    ) -> bool {
+        let noted = self.insist("noting links", || {
+            self.store.note_links(object, generation, notes)
+        });
+        noted.await.is_some()
+    }
+
     /// Which rows hold these HubSpot ids.
     pub(super) async fn owners(
         &self,
@@ -287,12 +297,12 @@ fn was_out_of_step(item: &Item, entry: &Entry) -> bool {
     let record = item.record();
     record.hubspot_id != entry.hubspot_id
         || record.failed
-        || !entry.made_links.is_empty()
+        || !entry.links.is_empty()
         || !entry.audit.is_empty()
 }
 
 /// The receipt's entry for an item, if anything is to be written for it, and what is done with it then.
-fn entry_of(item: &Item, links: &[&str]) -> (Option<Entry>, After) {
+fn entry_of(item: &Item) -> (Option<Entry>, After) {
     let blank = blank_entry(&item.claimed, item.record.as_ref());
     match &item.fate {
         Fate::Accepted {
@@ -301,10 +311,10 @@ fn entry_of(item: &Item, links: &[&str]) -> (Option<Entry>, After) {
             links: made,
         } => {
             let record = item.record();
-            let (pairs, refusal, after) = match made {
-                Links::Made(pairs) => (pairs, None, After::Done),
-                Links::Refused(pairs, refusal) => (pairs, Some(refusal.clone()), After::Done),
-                Links::Again(pairs) => (pairs, None, After::Again),
+            let (notes, refusal, after) = match made {
+                Links::Made(notes) => (notes, None, After::Done),
+                Links::Refused(notes, refusal) => (notes, Some(refusal.clone()), After::Done),
+                Links::Again(notes) => (notes, None, After::Again),
             };
             let complete = matches!(made, Links::Made(_));
             let again = matches!(after, After::Again);
@@ -323,10 +333,7 @@ fn entry_of(item: &Item, links: &[&str]) -> (Option<Entry>, After) {
                 },
                 clear_failure: complete && record.failed,
                 failure: refusal,
-                made_links: pairs
-                    .iter()
-                    .map(|(link, to)| (links[*link].to_owned(), to.clone()))
-                    .collect(),
+                links: notes.clone(),
                 found: *adopted,
                 rename: record.known_id().is_none() && (*adopted || record.update_only_set),
                 ..blank
@@ -382,7 +389,7 @@ pub(super) fn blank_entry(claimed: &Claimed, record: Option<&Record>) -> Entry {
         failure: None,
         clear_failure: false,
         full_record: claimed.full,
-        made_links: Vec::new(),
+        links: Vec::new(),
         rename: false,
         found: false,
         archived: Vec::new(),

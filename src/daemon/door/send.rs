@@ -11,7 +11,7 @@ use crate::sync::report::chain;
 use std::collections::{HashMap, HashSet};
 
 /// How often a write that HubSpot answered with silence is repeated before the row is listed as a failure.
-const SILENT_ATTEMPTS: u32 = 5;
+pub(super) const SILENT_ATTEMPTS: u32 = 5;
 
 /// One attempt's requests.
 pub(super) struct Sending<'a> {
@@ -21,6 +21,8 @@ pub(super) struct Sending<'a> {
     slot: Option<Slot>,
     /// The generation of the lease under which the rows were read; under another one they may be old.
     pub(super) generation: i64,
+    /// The database's clock at the read of the rows, microseconds since the Unix epoch.
+    pub(super) read_at: i64,
     /// Why items are to be tried again.
     pub(super) reason: Option<String>,
     /// Why nothing of this object will succeed until somebody acts, if HubSpot said so.
@@ -28,13 +30,14 @@ pub(super) struct Sending<'a> {
 }
 
 impl<'a> Sending<'a> {
-    pub(super) fn new(door: &'a Door, way: &'a Way, leave: Leave) -> Sending<'a> {
+    pub(super) fn new(door: &'a Door, way: &'a Way, leave: Leave, read_at: i64) -> Sending<'a> {
         Sending {
             door,
             object: way.object,
             way,
             slot: Some(leave.slot),
             generation: leave.generation,
+            read_at,
             reason: None,
             barred: None,
         }
@@ -242,7 +245,7 @@ impl<'a> Sending<'a> {
                     // An update that is answered under another id was written to another record: of a merge.
                     let elsewhere = !creating && done.id != *name;
                     if elsewhere {
-                        items[at].forget_links();
+                        items[at].merged_from = Some(name.clone());
                     }
                     Fate::Accepted {
                         id: done.id,

@@ -8,9 +8,10 @@ use crate::postgres::connect::Pool;
 use crate::postgres::orphans::Orphans;
 use crate::postgres::receipt::{Receipt, Writer, Written};
 use crate::postgres::rows::{Counted, Reader};
-use crate::postgres::{Error, Problem, changes, failures, inventory};
+use crate::postgres::{Error, Problem, changes, failures, inventory, links};
 use crate::sync::change::{Key, ObjectIndex, Op};
 use crate::sync::deletion::{Findings, Orphan};
+use crate::sync::linking::{Beside, Note, Pair};
 use crate::sync::record::Read;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -46,6 +47,23 @@ pub trait Store: Send + Sync {
         generation: i64,
         ids: &'a [(Key, String)],
     ) -> Asked<'a, ()>;
+
+    /// [`links::note`]: what is remembered of links, committed before the requests that make it true.
+    fn note_links<'a>(
+        &'a self,
+        object: ObjectIndex,
+        generation: i64,
+        notes: &'a [(Key, Note)],
+    ) -> Asked<'a, ()>;
+
+    /// [`links::beside`]: for each of the pairs of one link, given with the row's key, our other links between
+    /// the same two records.
+    fn links_beside<'a>(
+        &'a self,
+        object: ObjectIndex,
+        link: usize,
+        pairs: &'a [(Key, Pair)],
+    ) -> Asked<'a, Vec<Vec<Beside>>>;
 
     /// [`Writer::write`], and whether it may have named rows ([`Writer::may_have_named`]).
     fn receipt<'a>(&'a self, receipt: &'a Receipt) -> Asked<'a, (Vec<Written>, bool)>;
@@ -166,6 +184,32 @@ impl Store for Database {
                 .writer
                 .note_ids(&session, generation, ids)
                 .await
+        };
+        asked.boxed()
+    }
+
+    fn note_links<'a>(
+        &'a self,
+        object: ObjectIndex,
+        generation: i64,
+        notes: &'a [(Key, Note)],
+    ) -> Asked<'a, ()> {
+        let asked = async move {
+            let session = self.pool.get().await?;
+            links::note(&session, &self.mapping.objects[object].name, generation, notes).await
+        };
+        asked.boxed()
+    }
+
+    fn links_beside<'a>(
+        &'a self,
+        object: ObjectIndex,
+        link: usize,
+        pairs: &'a [(Key, Pair)],
+    ) -> Asked<'a, Vec<Vec<Beside>>> {
+        let asked = async move {
+            let session = self.pool.get().await?;
+            links::beside(&session, &self.mapping, object, link, pairs).await
         };
         asked.boxed()
     }

@@ -11,6 +11,7 @@ use crate::hubspot::Lane;
 use crate::postgres::ErrorKind;
 use crate::retry::Schedule;
 use crate::sync::change::{Key, ObjectIndex};
+use crate::sync::linking;
 use crate::sync::record::{Read, Record};
 use crate::sync::report::Counts;
 use crate::sync::report::chain;
@@ -436,7 +437,8 @@ impl<'a> Pass<'a> {
     async fn compare_links(&self, records: &mut [Record]) {
         let object = &self.door.objects[self.object];
         for at in 0..object.links.len() {
-            let linked = |record: &&mut Record| record.known_id().is_some() && record.targets[at].is_some();
+            let linked =
+                |record: &&mut Record| record.known_id().is_some() && record.targets[at].id().is_some();
             let ids: Vec<String> = records
                 .iter_mut()
                 .filter(linked)
@@ -457,11 +459,12 @@ impl<'a> Pass<'a> {
             };
             let held: HashSet<(String, String)> = held.into_iter().collect();
             for record in records.iter_mut().filter(linked) {
-                let pair = record
-                    .known_id()
-                    .map(str::to_owned)
-                    .zip(record.targets[at].clone());
-                record.linked[at] = pair.filter(|pair| held.contains(pair)).map(|(_, to)| to);
+                let Some(id) = record.known_id().map(str::to_owned) else {
+                    continue;
+                };
+                let target = &record.targets[at];
+                let pair = (id, target.id().unwrap_or_default().to_owned());
+                linking::compare(&pair.0, target, &mut record.linked[at], held.contains(&pair));
             }
         }
     }

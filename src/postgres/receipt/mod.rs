@@ -24,6 +24,7 @@ use super::{Error, ErrorKind, Session};
 use super::{changes, lease};
 use crate::mapping::Mapping;
 use crate::sync::change::{Key, ObjectIndex, Op};
+use crate::sync::linking::Note;
 use crate::sync::outcome::Refusal;
 use statement::Statements;
 pub use transaction::Part;
@@ -66,8 +67,8 @@ pub struct Entry {
     pub clear_failure: bool,
     /// Whether create-only properties go along when the row is pushed again.
     pub full_record: bool,
-    /// The links made, as (link's name, target's HubSpot id).
-    pub made_links: Vec<(String, String)>,
+    /// What is remembered of its links from now on, as far as it is touched.
+    pub links: Vec<Note>,
     /// Whether to name the row again, e.g. because a property that only updates carry is set after a create.
     pub rename: bool,
     /// Whether the record of `hubspot_id` was in HubSpot before this push gave it to the row: if the row holds another id

@@ -323,20 +323,6 @@ pub(super) fn name<'a>(object: &'a str, keys: Vec<&'a str>) -> Step<'a> {
         .with(keys, Type::TEXT_ARRAY)
 }
 
-/// Remembers links as made.
-pub(super) fn remember_links<'a>(object: &'a str, links: &[(&'a str, &'a str, &'a str)]) -> Step<'a> {
-    let column =
-        |pick: fn(&(&'a str, &'a str, &'a str)) -> &'a str| links.iter().map(pick).collect::<Vec<&str>>();
-    let sql = "INSERT INTO hubsyncd.link (object, key, link, to_id, state) SELECT DISTINCT $1, v.key, v.link, v.to_id, 'made' \
-               FROM unnest($2::text[], $3::text[], $4::text[]) AS v (key, link, to_id) \
-               ON CONFLICT (object, key, link, to_id) DO UPDATE SET state = 'made'";
-    Step::new(sql)
-        .with(object, Type::TEXT)
-        .with(column(|link| link.0), Type::TEXT_ARRAY)
-        .with(column(|link| link.1), Type::TEXT_ARRAY)
-        .with(column(|link| link.2), Type::TEXT_ARRAY)
-}
-
 /// Notes failures: a new one, or one more attempt of an old one.
 pub(super) fn note_failures(object: &str, failures: Vec<Value>) -> Step<'_> {
     let sql = "INSERT INTO hubsyncd.failure AS f (object, key, archive, hubspot_id, category, message, properties, correlation_id, existing_id, \

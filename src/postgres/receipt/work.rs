@@ -6,8 +6,9 @@ use super::orphan;
 use super::statement;
 use super::transaction::Part;
 use super::{Entry, Receipt, Writer, Written};
-use crate::postgres::changes;
 use crate::postgres::pipeline::Step;
+use crate::postgres::{changes, links};
+use crate::sync::linking::Note;
 use crate::sync::outcome::Refusal;
 use std::collections::{HashMap, HashSet};
 
@@ -48,8 +49,8 @@ pub struct Work<'a> {
     pub archived: Vec<(&'a str, &'a str)>,
     /// Records that are not archived after all.
     pub not_archived: Vec<&'a str>,
-    /// Links made: (key, link's name, target's HubSpot id).
-    pub links: Vec<(&'a str, &'a str, &'a str)>,
+    /// What is remembered of links: (key, note).
+    pub links: Vec<(&'a str, &'a Note)>,
     /// Failures, as `note_failures` takes them.
     pub failures: Vec<serde_json::Value>,
     /// Ids kept in the intent: (key, id).
@@ -135,10 +136,6 @@ impl<'a> Work<'a> {
             self.in_vain.push((&entry.key, entry.hubspot_id.as_deref()));
             self.intents_over.push(&entry.key);
         }
-        if entry.new_id().is_some() && entry.read_id.is_some() {
-            // Another record than the one whose links we remember.
-            self.links_over.push(&entry.key);
-        }
     }
 
     /// Failure and links.
@@ -148,7 +145,7 @@ impl<'a> Work<'a> {
             None if entry.clear_failure => self.failures_over.push(&entry.key),
             None => {}
         }
-        self.made_links(entry);
+        self.links(entry);
     }
 
     fn failure(&mut self, entry: &'a Entry, refusal: &Refusal) {
@@ -174,10 +171,9 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn made_links(&mut self, entry: &'a Entry) {
-        let links = entry.made_links.iter();
+    fn links(&mut self, entry: &'a Entry) {
         self.links
-            .extend(links.map(|(link, to)| (&*entry.key, link.as_str(), to.as_str())));
+            .extend(entry.links.iter().map(|note| (&*entry.key, note)));
     }
 
     /// The row's end: nothing of it is remembered. Entries of a row that is gone have nothing left to push.
@@ -198,7 +194,8 @@ impl<'a> Work<'a> {
             self.in_vain.push((&entry.key, None));
         }
         self.intents_over.push(&entry.key);
-        self.links_over.push(&entry.key);
+        // Whose links they are stands beside them, so they are no other record's.
+        self.links(entry);
         self.named.push(&entry.key);
         let reason = if holds_one {
             "the row was given another HubSpot id during the push; that one is kept and the row is pushed again"
@@ -213,7 +210,7 @@ impl<'a> Work<'a> {
     /// Postgres refuses the row: all but the row itself is written.
     fn refused(&mut self, entry: &'a Entry, refusal: &Refusal) {
         self.failure(entry, refusal);
-        self.made_links(entry);
+        self.links(entry);
         self.done(entry);
         if let Some(id) = entry.new_id() {
             self.intents.push((&entry.key, id));
@@ -264,9 +261,7 @@ impl<'a> Work<'a> {
                 steps.push(statement::delete(table, object, keys.clone()));
             }
         }
-        if !self.links.is_empty() {
-            steps.push(statement::remember_links(object, &self.links));
-        }
+        steps.extend(links::notes(object, &self.links));
         if !self.failures.is_empty() {
             steps.push(statement::note_failures(object, self.failures.clone()));
         }
