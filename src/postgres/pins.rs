@@ -19,6 +19,11 @@ use tokio_postgres::types::Type;
 /// What stands before a pin's name in `hubsyncd.meta`.
 const META: &str = "pin:";
 
+/// Forgets every HubSpot id but those in the application's rows: in another portal it may be anybody's record, which
+/// must not be updated, unlinked, or archived in place of a deleted row's. What is refused there is found out anew.
+const FORGET: &str = "DELETE FROM hubsyncd.intent; DELETE FROM hubsyncd.link; DELETE FROM hubsyncd.failure; \
+    UPDATE hubsyncd.change SET hubspot_id = NULL WHERE hubspot_id IS NOT NULL";
+
 /// What is pinned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pin {
@@ -155,11 +160,9 @@ async fn adopt_within(session: &Session, found: &Pins) -> Result<Vec<Mismatch>, 
     let changed = mismatches(session, found).await?;
     write(session, found, "UPDATE SET value = excluded.value").await?;
     if changed.iter().any(|mismatch| mismatch.pin == Pin::Portal) {
-        let forgotten = session.batch_execute("DELETE FROM hubsyncd.intent; DELETE FROM hubsyncd.link");
         let doing = "forgetting the records and links of the portal before";
-        forgotten
-            .await
-            .map_err(|error| Error::from_client(doing, error))?;
+        let forgotten = session.batch_execute(FORGET).await;
+        forgotten.map_err(|error| Error::from_client(doing, error))?;
     }
     Ok(changed)
 }
