@@ -31,10 +31,14 @@ CREATE TABLE IF NOT EXISTS hubsyncd.intent (
     hubspot_id   text,                   -- the id that HubSpot gave and the row does not hold yet
     match_value  text,                   -- the natural key that a create was sent under
     trace        text,                   -- the trace id of that create
-    due_at       timestamptz,            -- when the key is named once more, its last outcome being unknown
-    noted_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    due_at       timestamptz,            -- when the key is named once more, since an older request may still land
+    noted_at     timestamptz NOT NULL DEFAULT clock_timestamp(),   -- of a create: just before it was started
     PRIMARY KEY (object, key)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, vacuum_truncate = false);
+ALTER TABLE hubsyncd.intent
+    ADD COLUMN IF NOT EXISTS due_full    boolean NOT NULL DEFAULT false,   -- create-only properties go along then
+    ADD COLUMN IF NOT EXISTS named       boolean NOT NULL DEFAULT false,   -- it has been named for due_at
+    ADD COLUMN IF NOT EXISTS update_only boolean NOT NULL DEFAULT false;   -- a record is taken over for updates only
 CREATE INDEX IF NOT EXISTS intent_due_at ON hubsyncd.intent (due_at) WHERE due_at IS NOT NULL;
 
 -- Records that HubSpot, Postgres or the mapping refuses. Never a value of the row.

@@ -95,6 +95,8 @@ fn created() -> Entry {
         archived: Vec::new(),
         unarchived: Vec::new(),
         row_gone: false,
+        intent_over: true,
+        due: None,
     }
 }
 

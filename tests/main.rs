@@ -36,6 +36,7 @@ mod failures;
 mod faults;
 mod fuzz;
 mod gone;
+mod guarded;
 mod hostile;
 mod incomplete;
 mod lease;

@@ -126,13 +126,13 @@ async fn row_level_security_that_hides_the_rows_is_refused_with_the_policy_to_ma
 }
 
 #[tokio::test]
-async fn creating_by_a_key_that_hubspot_does_not_keep_unique_is_refused() {
-    let toml = format!("{QUICK}{}", bookings("idempotency_key"));
-    let stage = Stage::with("not_unique", Settings::default(), &toml).await;
+async fn creating_by_a_key_that_hubspot_does_not_have_is_refused() {
+    let toml = format!("{QUICK}{}", bookings("booking_status"));
+    let stage = Stage::with("no_natural_key", Settings::default(), &toml).await;
     let (code, log) = refusal(&stage).await;
     assert_eq!(code, Some(78), "{log}");
     assert!(
-        log.contains("idempotency_key") && log.contains("create = false"),
+        log.contains("booking_status") && log.contains("match-on"),
         "{log}"
     );
 }

@@ -216,6 +216,7 @@ impl Collect {
                     self.census();
                     self.probe();
                     self.door.name_doubts().await;
+                    self.name_due().await;
                     bell = bell.looked(self.look().await);
                 }
                 Woken::Time => {
@@ -287,6 +288,16 @@ impl Collect {
                 .iter()
                 .zip(&look.complete)
                 .all(|(room, complete)| *complete || *room == 0)
+    }
+
+    /// Names what is due to be pushed once more; the look after it finds the changes.
+    async fn name_due(&self) {
+        if let Err(error) = self.door.store.name_due().await {
+            debug!(
+                "what is due once more cannot be named, it is tried again: {}",
+                chain(&error)
+            );
+        }
     }
 
     /// Hands out what may go now, each object in its turn, as long as requests may be under way.

@@ -27,11 +27,12 @@ use crate::postgres::{self, Session};
 use crate::retry::Schedule;
 use crate::sync::backlog::Backlog;
 use crate::sync::change::ObjectIndex;
+use crate::sync::doubt::Doubts;
 use crate::sync::plan::Rules;
 use crate::sync::report::chain;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tracing::warn;
 
@@ -139,7 +140,7 @@ async fn ask(client: &Client, mapping: &Mapping) -> Result<Result<Portal, Exit>,
         let properties = client
             .properties(pace.slot(Lane::Change).await, &object.object_type)
             .await?;
-        problems.extend(not_unique(object, &properties));
+        problems.extend(no_natural_key(object, &properties));
         for (position, link) in object.links.iter().enumerate() {
             let Some(label) = &link.label else { continue };
             let to = target(mapping, link);
@@ -164,20 +165,20 @@ async fn ask(client: &Client, mapping: &Mapping) -> Result<Result<Portal, Exit>,
     )))
 }
 
-/// The problem of an object that creates records by a natural key that HubSpot does not keep unique: a create
-/// whose answer is lost could then be doubled.
-fn not_unique(object: &Declared, properties: &[PropertyInfo]) -> Option<String> {
-    let match_on = object
-        .match_on
-        .as_deref()
-        .filter(|_| object.create && !object.matches_on_email())?;
-    let unique = properties
-        .iter()
-        .any(|property| property.name == match_on && property.has_unique_value);
-    (!unique).then(|| {
+/// The property that is the natural key of an object whose records are created here; `None` if HubSpot has none of
+/// that name. A contact's e-mail is unique whatever its flag says.
+fn natural_key<'p>(object: &Declared, properties: &'p [PropertyInfo]) -> Option<&'p PropertyInfo> {
+    let match_on = object.match_on.as_deref()?;
+    properties.iter().find(|property| property.name == match_on)
+}
+
+/// The problem of an object that creates records by a natural key that HubSpot does not have.
+fn no_natural_key(object: &Declared, properties: &[PropertyInfo]) -> Option<String> {
+    let match_on = object.match_on.as_deref().filter(|_| object.create)?;
+    natural_key(object, properties).is_none().then(|| {
         format!(
-            "object {}: create = true needs a natural key that HubSpot keeps unique, and {match_on} of {} is not; make \
-             it a property that requires unique values, or set create = false",
+            "object {}: HubSpot has no property {match_on} on {}, which is its natural key (match-on); without it a record \
+             could not be found again",
             object.name, object.object_type
         )
     })
@@ -257,8 +258,12 @@ fn around(
                 to_type: target(mapping, link).object_type.clone(),
                 label: portal.labels.get(&(at, position)).cloned(),
             });
+        let in_hubspot = natural_key(declared, &portal.properties[at]);
         Object {
-            rules: Rules::new(declared, unique),
+            rules: Rules::new(declared, unique).in_hubspot(
+                in_hubspot.is_some_and(|property| property.has_unique_value),
+                in_hubspot.is_some_and(|property| property.kind == "number"),
+            ),
             links: links.collect(),
         }
     };
@@ -290,6 +295,7 @@ fn around(
         touch: parts.config.sweep.touch,
         max_bytes: parts.config.batch.max_bytes,
         shapes: shapes.to_vec(),
+        doubts: Mutex::new(Doubts::new(parts.config.hubspot.settle)),
     }
 }
 

@@ -9,13 +9,15 @@ use super::error::{Disposition, Failed};
 use super::pace::Slot;
 use super::reply::{self, Unreadable};
 use super::wire::{
-    self, Account, Associated, AssociationKind, AssociationPage, AssociationType, BatchReply, Dissociated,
-    Done, PropertyInfo, ReadLinks, UpdateInput, UpsertInput,
+    self, Account, Associated, AssociationKind, AssociationPage, AssociationType, BatchReply, CreateInput,
+    Dissociated, Done, Found, PropertyInfo, ReadLinks, UpdateInput, UpsertInput,
 };
 
 /// What is asked of HubSpot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Endpoint {
+    Create,
+    Search,
     Upsert,
     Update,
     Read,
@@ -35,6 +37,8 @@ impl Endpoint {
     /// The name in metrics and logs.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Endpoint::Create => "objects/batch/create",
+            Endpoint::Search => "objects/search",
             Endpoint::Upsert => "objects/batch/upsert",
             Endpoint::Update => "objects/batch/update",
             Endpoint::Read => "objects/batch/read",
@@ -55,7 +59,8 @@ impl Endpoint {
     pub(super) fn writes(self) -> bool {
         matches!(
             self,
-            Endpoint::Upsert
+            Endpoint::Create
+                | Endpoint::Upsert
                 | Endpoint::Update
                 | Endpoint::Archive
                 | Endpoint::AssociateDefault
@@ -140,6 +145,64 @@ impl Client {
             of: object_type,
         };
         self.batch(slot, call, &[match_on]).await
+    }
+
+    /// Creates up to 100 records. Not idempotent: sent twice, it makes every record twice. Of what HubSpot returns,
+    /// the property `keep` is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`] if the request did not succeed as a whole; records refused alone are in the reply.
+    pub async fn create(
+        &self,
+        slot: Slot,
+        object_type: &str,
+        keep: &str,
+        inputs: &[CreateInput<'_>],
+    ) -> Result<BatchReply, Failed> {
+        let call = Call {
+            endpoint: Endpoint::Create,
+            path: vec![
+                "crm",
+                "objects",
+                &self.api_version,
+                object_type,
+                "batch",
+                "create",
+            ],
+            query: None,
+            body: Some(wire::create_body(inputs)),
+            records: inputs.len(),
+            of: object_type,
+        };
+        self.batch(slot, call, &[keep]).await
+    }
+
+    /// Searches for the records whose `property` is one of `values`, without regard to case: as many values as
+    /// [`wire::searchable`] allows. The index lags behind the records by seconds, and knows no archived ones.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`] if the request did not succeed.
+    pub async fn search(
+        &self,
+        slot: Slot,
+        object_type: &str,
+        property: &str,
+        values: &[&str],
+    ) -> Result<Found, Failed> {
+        let call = Call {
+            endpoint: Endpoint::Search,
+            path: vec!["crm", "objects", &self.api_version, object_type, "search"],
+            query: None,
+            body: Some(wire::search_body(property, values)),
+            records: values.len(),
+            of: object_type,
+        };
+        let found = self
+            .ask(slot, call, |body| reply::found(body, &[property]))
+            .await?;
+        Ok(found.0)
     }
 
     /// Updates up to 100 records by HubSpot id. Idempotent.

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::loose::{Fields, Raw, fields, flag, id_of, list, next_after, text, texts};
 use super::redact;
 use super::wire::{
-    Account, Associated, AssociationPage, AssociationType, BatchReply, Done, FoundLink, PropertyInfo,
+    Account, Associated, AssociationPage, AssociationType, BatchReply, Done, Found, FoundLink, PropertyInfo,
     RecordError,
 };
 
@@ -93,6 +93,20 @@ pub(super) fn batch(body: &[u8], keep: &[&str]) -> Result<BatchReply, Unreadable
         errors: errors.into_iter().map(record_error).collect(),
         correlation_id: None,
     })
+}
+
+/// What a search found. `keep` names the properties wanted of each.
+pub(super) fn found(body: &[u8], keep: &[&str]) -> Result<Found, Unreadable> {
+    #[derive(Deserialize)]
+    struct RawFound<'a> {
+        #[serde(borrow, default)]
+        paging: Raw<'a>,
+    }
+    let results = batch(body, keep)?.results;
+    let found: RawFound<'_> =
+        serde_json::from_slice(body).map_err(|_| Unreadable("the body is no JSON object"))?;
+    let more = next_after(found.paging).is_some();
+    Ok(Found { results, more })
 }
 
 /// One record by itself.

@@ -27,6 +27,21 @@ pub struct UpsertInput<'a> {
     pub properties: &'a str,
 }
 
+/// The most characters of a search's body (HubSpot's documentation of search).
+pub const SEARCH_CHARACTERS_MAX: usize = 3000;
+
+/// The most results of one search.
+pub const SEARCH_RESULTS_MAX: usize = 200;
+
+/// One input of a `batch/create`.
+#[derive(Debug, Clone, Copy)]
+pub struct CreateInput<'a> {
+    /// The write trace id, unique in the batch; errors name it, results may not echo it.
+    pub trace: &'a str,
+    /// The properties, one JSON object in text; travels as it is.
+    pub properties: &'a str,
+}
+
 /// One input of a `batch/update`.
 #[derive(Debug, Clone, Copy)]
 pub struct UpdateInput<'a> {
@@ -194,6 +209,15 @@ pub struct FoundLink {
     pub types: Vec<AssociationType>,
 }
 
+/// What a search found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The records, with the property searched by.
+    pub results: Vec<Done>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
 /// A property as HubSpot defines it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PropertyInfo {
@@ -229,6 +253,51 @@ pub(super) fn upsert_body(match_on: &str, inputs: &[UpsertInput<'_>]) -> Vec<u8>
         body.close();
     }
     body.end()
+}
+
+/// The body of a `batch/create`.
+pub(super) fn create_body(inputs: &[CreateInput<'_>]) -> Vec<u8> {
+    let mut body = Body::inputs(inputs.iter().map(|input| input.properties.len() + 100).sum());
+    for input in inputs {
+        body.open();
+        body.text("objectWriteTraceId", input.trace)
+            .raw("properties", input.properties);
+        body.close();
+    }
+    body.end()
+}
+
+/// The body of a search for the records whose `property` is one of `values`. HubSpot wants the values of `IN` in
+/// lower case and compares without case.
+pub(super) fn search_body(property: &str, values: &[&str]) -> Vec<u8> {
+    let values: Vec<String> = values.iter().map(|value| value.to_lowercase()).collect();
+    let filter = serde_json::json!({"propertyName": property, "operator": "IN", "values": values});
+    serde_json::json!({
+        "filterGroups": [{"filters": [filter]}],
+        "properties": [property],
+        "limit": SEARCH_RESULTS_MAX,
+    })
+    .to_string()
+    .into_bytes()
+}
+
+/// How many of `values`, from the first on, one search for them by `property` can carry; 0 if the first is too long
+/// by itself.
+pub fn searchable(property: &str, values: &[&str]) -> usize {
+    let characters = |text: &str| text.chars().count();
+    let written = |value: &str| characters(&serde_json::Value::from(value.to_lowercase()).to_string());
+    let empty = String::from_utf8_lossy(&search_body(property, &[]))
+        .chars()
+        .count();
+    let mut left = SEARCH_CHARACTERS_MAX.saturating_sub(empty);
+    let fits = values.iter().take(BATCH_MAX).take_while(|value| {
+        // The comma before it.
+        let wants = written(value) + 1;
+        let fits = wants <= left;
+        left = left.saturating_sub(wants);
+        fits
+    });
+    fits.count()
 }
 
 /// The body of a `batch/update`.
@@ -410,6 +479,24 @@ mod tests {
     }
 
     #[test]
+    fn a_search_is_as_long_as_hubspot_allows_and_no_longer() {
+        let values: Vec<String> = (0..500).map(|number| format!("Ä\"{number:04}")).collect();
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        let long = "x".repeat(500);
+        for some in [&values[..], &[&*long; 20]] {
+            let count = searchable("booking_id", some);
+            let characters = |count: usize| {
+                let body = String::from_utf8(search_body("booking_id", &some[..count])).unwrap();
+                body.chars().count()
+            };
+            assert!(characters(count) <= SEARCH_CHARACTERS_MAX);
+            assert!(count == BATCH_MAX || characters(count + 1) > SEARCH_CHARACTERS_MAX - 1);
+        }
+        assert_eq!(searchable("booking_id", &[&"x".repeat(3000)]), 0);
+        assert_eq!(searchable("booking_id", &[]), 0);
+    }
+
+    #[test]
     fn bodies_have_the_published_shapes() {
         let labelled = AssociationType {
             category: "USER_DEFINED".into(),
@@ -446,6 +533,17 @@ mod tests {
             ])),
             r#"{"inputs":[{"id":"1"},{"id":"2","after":"9"}]}"#
         );
+        let create = CreateInput {
+            trace: "t",
+            properties: r#"{"a":"1"}"#,
+        };
+        assert_eq!(
+            text(create_body(&[create])),
+            r#"{"inputs":[{"objectWriteTraceId":"t","properties":{"a":"1"}}]}"#
+        );
+        let search: serde_json::Value = serde_json::from_slice(&search_body("a", &["B", "c"])).unwrap();
+        let filter = serde_json::json!({"propertyName": "a", "operator": "IN", "values": ["b", "c"]});
+        assert_eq!(search["filterGroups"], serde_json::json!([{"filters": [filter]}]));
         let update = UpdateInput {
             trace: "t",
             id: "9",

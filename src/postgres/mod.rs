@@ -12,6 +12,7 @@ pub mod convert;
 pub mod error;
 pub mod failures;
 pub mod inspection;
+pub mod intent;
 pub mod inventory;
 mod lease;
 pub mod links;

@@ -11,7 +11,7 @@ use super::{Error, ErrorKind, Session};
 use crate::mapping::Mapping;
 use crate::sync::change::{Key, ObjectIndex};
 use crate::sync::linking::{Found, Remembered, State, Target};
-use crate::sync::record::{Read, Record};
+use crate::sync::record::{Intent, Read, Record};
 use std::collections::{BTreeMap, HashMap};
 use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{Client, Row};
@@ -259,6 +259,7 @@ impl Reader {
             key,
             hubspot_id: get(row, column::HUBSPOT_ID)?,
             intent_id: get(row, column::INTENT_ID)?,
+            intent: intent(row)?,
             properties: properties.unwrap_or_else(|| update_properties.clone()),
             update_properties,
             match_value: match_value.filter(|value| !value.trim().is_empty()),
@@ -301,6 +302,22 @@ fn target((id, nowhere): (Option<String>, bool)) -> Target {
         None if nowhere => Target::Nowhere,
         None => Target::Unknown,
     }
+}
+
+/// What `hubsyncd.intent` remembers of the row, if it remembers anything.
+fn intent(row: &Row) -> Result<Option<Intent>, tokio_postgres::Error> {
+    let Some(noted_at) = get(row, column::INTENT_NOTED_AT)? else {
+        return Ok(None);
+    };
+    Ok(Some(Intent {
+        match_value: get(row, column::INTENT_VALUE)?,
+        trace: get(row, column::INTENT_TRACE)?,
+        noted_at,
+        due_at: get(row, column::INTENT_DUE_AT)?,
+        named: get(row, column::INTENT_NAMED)?,
+        due_full: get(row, column::INTENT_DUE_FULL)?,
+        update_only: get(row, column::INTENT_UPDATE_ONLY)?,
+    }))
 }
 
 fn get<'a, T: FromSql<'a>>(row: &'a Row, position: usize) -> Result<T, tokio_postgres::Error> {

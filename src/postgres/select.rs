@@ -32,6 +32,13 @@ pub(super) mod column {
     pub const UPDATE_ONLY_SET: usize = 13;
     pub const FAILED: usize = 14;
     pub const PROBLEMS: usize = 15;
+    pub const INTENT_NOTED_AT: usize = 16;
+    pub const INTENT_VALUE: usize = 17;
+    pub const INTENT_TRACE: usize = 18;
+    pub const INTENT_DUE_AT: usize = 19;
+    pub const INTENT_NAMED: usize = 20;
+    pub const INTENT_DUE_FULL: usize = 21;
+    pub const INTENT_UPDATE_ONLY: usize = 22;
 }
 
 /// Which rows a statement reads.
@@ -62,6 +69,11 @@ pub(super) struct Select<'a> {
     key_base: &'a str,
     values: Vec<Value<'a>>,
 }
+
+/// What the row's intent says beside its id.
+const INTENT: &str = "(extract(epoch FROM i.noted_at) * 1000000)::bigint AS noted_at, i.match_value AS intent_value, \
+                      i.trace, (extract(epoch FROM i.due_at) * 1000000)::bigint AS due_at, i.named, i.due_full, \
+                      i.update_only";
 
 /// What a set of values is sent for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -118,16 +130,22 @@ impl<'a> Select<'a> {
             self.lookup(index, link, &mut sql, &mut joins);
         }
         let object = quote::literal(&self.object.name);
+        // A record that is taken over for updates only is sent nothing else, whatever names its row.
         let full = match rows {
-            Rows::ByKey => "(p.key = ANY($2::text[]) OR coalesce(f.full_record, false))",
-            Rows::FirstPage | Rows::NextPage => "coalesce(f.full_record, false)",
+            Rows::ByKey => {
+                "((p.key = ANY($2::text[]) OR coalesce(f.full_record, false)) AND i.update_only IS NOT TRUE)"
+            }
+            Rows::FirstPage | Rows::NextPage => {
+                "(coalesce(f.full_record, false) AND i.update_only IS NOT TRUE)"
+            }
         };
         let _ = write!(
             sql,
             "\nSELECT (extract(epoch FROM now()) * 1000000)::bigint, r.key, r.hubspot_id, r.intent_id, r.properties, \
              r.update_properties, r.match_value, r.targets, r.nowhere, r.link_names, r.link_ids, r.link_states, r.entries, r.update_only_set, \
-             r.failed, r.problems\nFROM (VALUES (1)) AS one LEFT JOIN (\n  SELECT p.k, p.key, p.hubspot_id, \
-             i.hubspot_id AS intent_id,\n  {} AS properties,\n  {} AS update_properties,\n  {} AS match_value,\n  \
+             r.failed, r.problems, r.noted_at, r.intent_value, r.trace, r.due_at, r.named, r.due_full, r.update_only\n\
+             FROM (VALUES (1)) AS one LEFT JOIN (\n  SELECT p.k, p.key, p.hubspot_id, \
+             i.hubspot_id AS intent_id, {INTENT},\n  {} AS properties,\n  {} AS update_properties,\n  {} AS match_value,\n  \
              {} AS targets,\n  {} AS nowhere,\n  {} AS entries,\n  p.update_only_set, f.key IS NOT NULL AS failed,\n  {} AS problems,\n  \
              {}\n  FROM p\n  LEFT JOIN hubsyncd.intent i ON i.object = {object} AND i.key = p.key\n  LEFT JOIN hubsyncd.failure f ON f.object = {object} AND f.key = p.key AND f.archive = ''{joins}\n) AS r ON true \
              ORDER BY r.k",

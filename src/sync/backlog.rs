@@ -27,6 +27,8 @@ pub struct Claimed {
     pub full: bool,
     /// The HubSpot records that lost this row, as its changes say: they are to be archived unless a row holds them.
     pub orphans: BTreeSet<String>,
+    /// Whether an insert is among its changes and no deletion, so that HubSpot cannot have a record of it yet.
+    pub inserted: bool,
     /// How often it was pushed before without an answer.
     pub attempts: u32,
     /// When the oldest of its changes was captured, microseconds since the Unix epoch.
@@ -133,6 +135,8 @@ impl Backlog {
                             seqs: vec![change.seq],
                             full: op.sends_create_only(),
                             orphans: change.hubspot_id.filter(|_| !kept).into_iter().collect(),
+                            inserted: op == Op::Insert,
+                            deleted: op == Op::Delete,
                             attempts: 0,
                             captured_at: change.captured_at,
                             arrived: now,
@@ -275,6 +279,8 @@ impl Backlog {
                     seqs: claimed.seqs,
                     full: claimed.full,
                     orphans: claimed.orphans,
+                    inserted: claimed.inserted,
+                    deleted: !claimed.inserted,
                     attempts: claimed.attempts + u32::from(counts),
                     captured_at: claimed.captured_at,
                     arrived: claimed.arrived,

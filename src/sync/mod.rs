@@ -9,6 +9,8 @@ pub mod arming;
 pub mod backlog;
 pub mod change;
 pub mod deletion;
+pub mod doubt;
+pub mod guard;
 pub mod lanes;
 pub mod lease;
 pub mod linking;

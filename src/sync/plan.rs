@@ -19,6 +19,11 @@ pub struct Rules {
     /// Whether HubSpot is asked for the natural key before a create: Postgres does not itself guarantee that no two
     /// rows share it, or an existing record is not simply taken over.
     pub ask_first: bool,
+    /// Whether HubSpot does not keep the natural key unique, so that a create cannot be an upsert
+    /// ([`crate::sync::guard`]).
+    pub guarded: bool,
+    /// Whether the natural key is a number in HubSpot, which does not keep how it was written.
+    pub number: bool,
 }
 
 /// What is sent for one record.
@@ -55,16 +60,33 @@ impl Rules {
             match_on: object.match_on.clone(),
             email,
             ask_first: !match_unique || object.adopt != Adopt::Overwrite,
+            guarded: false,
+            number: false,
+        }
+    }
+
+    /// The same where HubSpot has been asked: whether it keeps the natural key `unique`, and whether it is a `number`.
+    #[must_use]
+    pub fn in_hubspot(self, unique: bool, number: bool) -> Rules {
+        let creates = self.create && self.match_on.is_some();
+        Rules {
+            guarded: creates && !unique && !self.email,
+            number,
+            ..self
         }
     }
 
     /// A value of the natural key as HubSpot compares it.
     pub fn normalise(&self, value: &str) -> String {
         if self.email {
-            value.trim().to_lowercase()
-        } else {
-            value.to_owned()
+            return value.trim().to_lowercase();
         }
+        let number = if self.number {
+            value.trim().parse::<f64>()
+        } else {
+            return value.to_owned();
+        };
+        number.map_or_else(|_| value.to_owned(), |number| number.to_string())
     }
 
     /// What is sent for `record`.
@@ -186,6 +208,7 @@ mod tests {
             key: Key::from("1"),
             hubspot_id: None,
             intent_id: None,
+            intent: None,
             properties: "{}".to_owned(),
             update_properties: "{}".to_owned(),
             match_value: Some("a@example.com".to_owned()),

@@ -12,6 +12,8 @@ pub struct Record {
     pub hubspot_id: Option<String>,
     /// The id that HubSpot gave this row and that the row does not hold yet (`hubsyncd.intent`).
     pub intent_id: Option<String>,
+    /// What else `hubsyncd.intent` remembers of the row.
+    pub intent: Option<Intent>,
     /// The properties to send, as one JSON object in text: those of a create if neither id is known,
     /// else those of an update, with the create-only ones if the read was asked for them.
     pub properties: String,
@@ -32,6 +34,34 @@ pub struct Record {
     pub failed: bool,
     /// `property: reason` for each value that has no HubSpot form (infinite, NaN, year above 9999).
     pub problems: Vec<String>,
+}
+
+/// What may have happened in HubSpot, or may still happen, and the row does not show.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Intent {
+    /// The natural key that a create was sent under, as it was sent; `None` if no create is open.
+    pub match_value: Option<String>,
+    /// The write trace of that create.
+    pub trace: Option<String>,
+    /// When it was noted: just before the create was started. Microseconds since the Unix epoch by the database's
+    /// clock, like all times here.
+    pub noted_at: i64,
+    /// When the row is to be pushed once more, since an older request may land after the one that was confirmed.
+    pub due_at: Option<i64>,
+    /// Whether it was named for that already.
+    pub named: bool,
+    /// Whether create-only properties go along then.
+    pub due_full: bool,
+    /// Whether the row takes over a record to write update properties only, so that no others go along until that
+    /// is over.
+    pub update_only: bool,
+}
+
+impl Intent {
+    /// Whether a push begun at `now` is the one that was due.
+    pub fn is_due(&self, now: i64) -> bool {
+        self.due_at.is_some_and(|due_at| self.named || due_at <= now)
+    }
 }
 
 impl Record {

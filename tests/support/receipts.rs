@@ -154,6 +154,7 @@ pub fn created(number: usize) -> Entry {
     Entry {
         hubspot_id: Some(format!("9{number}")),
         synced: true,
+        intent_over: true,
         ..seen(number)
     }
 }
@@ -184,6 +185,8 @@ pub fn seen(number: usize) -> Entry {
         archived: Vec::new(),
         unarchived: Vec::new(),
         row_gone: false,
+        intent_over: false,
+        due: None,
     }
 }
 

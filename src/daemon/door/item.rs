@@ -9,6 +9,7 @@ use crate::sync::linking::Note;
 use crate::sync::outcome::Refusal;
 use crate::sync::plan::{Rules, Step};
 use crate::sync::record::{Read, Record};
+use std::time::Duration;
 
 /// What became of an item so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(super) enum Fate {
     Refused(Refusal),
     /// Its outcome was not learned; it is pushed again.
     Again,
+    /// Nothing may be sent for it yet; it is pushed again after this many microseconds.
+    Wait(i64),
     /// Another row holds its natural key; it is pushed again once that is done.
     Held,
     /// It was refused together with others; it is tried in a smaller part.
@@ -60,6 +63,14 @@ pub(super) struct Item {
     pub(super) orphans: Vec<(String, Ending)>,
     /// The record that was merged into the one it is written to now.
     pub(super) merged_from: Option<String>,
+    /// Whether a record may have been made for it of which the id is not known.
+    pub(super) pending: bool,
+    /// Whether it takes a record over to write update properties only.
+    pub(super) update_only: bool,
+    /// Whether this attempt has noted an intent.
+    pub(super) noted: bool,
+    /// When this attempt's request for the record was started, as the desk counts time.
+    pub(super) begun: Option<Duration>,
 }
 
 impl Item {
@@ -72,14 +83,7 @@ impl Item {
             .collect();
         let items = claimed.into_iter().map(|claimed| {
             let Some(record) = records.remove(&claimed.key) else {
-                return Item {
-                    claimed,
-                    record: None,
-                    step: Step::Leave,
-                    fate: Fate::Gone,
-                    orphans: Vec::new(),
-                    merged_from: None,
-                };
+                return Item::of(claimed, None, Step::Leave, Fate::Gone);
             };
             let step = rules.step(&record);
             let fate = match &step {
@@ -87,28 +91,39 @@ impl Item {
                 Step::Leave => Fate::Leave,
                 Step::Update(_) | Step::Create(_) => Fate::Open,
             };
+            let pending = record
+                .intent
+                .as_ref()
+                .is_some_and(|intent| intent.match_value.is_some());
             Item {
-                claimed,
-                record: Some(record),
-                step,
-                fate,
-                orphans: Vec::new(),
-                merged_from: None,
+                pending,
+                ..Item::of(claimed, Some(record), step, fate)
             }
         });
         items.collect()
     }
 
-    /// The one row that Postgres cannot read.
-    pub(super) fn unreadable(claimed: Vec<Claimed>, error: &postgres::Error) -> Vec<Item> {
-        let items = claimed.into_iter().map(|claimed| Item {
+    fn of(claimed: Claimed, record: Option<Record>, step: Step, fate: Fate) -> Item {
+        Item {
             claimed,
-            record: None,
-            step: Step::Leave,
-            fate: Fate::Refused(unreadable(error)),
+            record,
+            step,
+            fate,
             orphans: Vec::new(),
             merged_from: None,
-        });
+            pending: false,
+            update_only: false,
+            noted: false,
+            begun: None,
+        }
+    }
+
+    /// The one row that Postgres cannot read.
+    pub(super) fn unreadable(claimed: Vec<Claimed>, error: &postgres::Error) -> Vec<Item> {
+        let refused = || Fate::Refused(unreadable(error));
+        let items = claimed
+            .into_iter()
+            .map(|claimed| Item::of(claimed, None, Step::Leave, refused()));
         items.collect()
     }
 
@@ -130,6 +145,28 @@ impl Item {
         match (&self.step, &self.fate) {
             (Step::Update(id), Fate::Open) => Some(id),
             _ => None,
+        }
+    }
+
+    /// The properties of an update: those of the read, or the update ones alone.
+    pub(super) fn payload(&self) -> &str {
+        let record = self.record();
+        if self.update_only {
+            &record.update_properties
+        } else {
+            &record.properties
+        }
+    }
+
+    /// Whether what its intent speaks of is over once its fate is recorded.
+    pub(super) fn intent_over(&self) -> bool {
+        let Some(record) = &self.record else { return false };
+        let noted = self.noted || record.intent.is_some();
+        match &self.fate {
+            Fate::Accepted { id, .. } => noted || record.hubspot_id.as_ref() != Some(id),
+            // An id that the row was refused stays, and so does a create of which nothing is known.
+            Fate::Refused(_) | Fate::Leave => noted && !self.pending && record.intent_id.is_none(),
+            _ => false,
         }
     }
 

@@ -116,7 +116,7 @@ impl Job {
                 self.refusal.get_or_insert_with(unconfirmed);
                 Answer::Unknown
             }
-            Said::Silent | Said::Nothing => {
+            Said::Silent | Said::Nothing | Said::Lost => {
                 self.again = true;
                 Answer::Unknown
             }
@@ -132,8 +132,10 @@ pub(super) enum Said {
     Refused(Refusal),
     /// It answered, without an error, and the pair is not as it should be.
     Silent,
-    /// No answer came, or nothing was sent.
+    /// Nothing was sent, or nothing done.
     Nothing,
+    /// No answer came: it may have been done, and may still be.
+    Lost,
 }
 
 impl Sending<'_> {
@@ -237,6 +239,7 @@ impl Sending<'_> {
                 let types: Vec<Vec<AssociationType>> = sent.iter().map(|at| self.types(&jobs[*at])).collect();
                 let said = self.associate_all(link, &pairs, &types).await;
                 for (at, said) in sent.into_iter().zip(said) {
+                    self.doubt_link(&jobs[at], &said);
                     let answer = jobs[at].answered(said);
                     jobs[at].linking.made(answer);
                 }
@@ -360,7 +363,17 @@ impl Sending<'_> {
             }
             Err(failed) => {
                 self.fate_of(1, &failed);
+                if failed.is_unknown() {
+                    said[part].fill(Said::Lost);
+                }
             }
+        }
+    }
+
+    /// The record is pushed once more, with its links, when a request that was lost can be carried out no more.
+    pub(super) fn doubt_link(&self, job: &Job, said: &Said) {
+        if matches!(said, Said::Lost) {
+            self.doubt(&job.key, false);
         }
     }
 
@@ -378,6 +391,7 @@ impl Sending<'_> {
             Some(_) => AssociationKind::Labelled(types),
         };
         let slot = self.slot(pairs.len()).await?;
+        self.begin(&mut [], &[]);
         let client = &self.door.client;
         let reply = client
             .associate(slot, self.object_type(), &kind.to_type, association, &ends)

@@ -9,10 +9,12 @@
 //! decide *when* to push (that is `collect` and `sweep`), nor *what* (that is [`crate::sync::plan`]).
 
 mod archive;
+mod create;
 mod doubt;
 mod item;
 mod link;
 mod lookup;
+mod owe;
 mod record;
 mod send;
 pub mod store;
@@ -29,14 +31,16 @@ use crate::postgres::catalog::Shape;
 use crate::postgres::{self, ErrorKind};
 use crate::sync::backlog::{Claimed, Release};
 use crate::sync::change::{Change, Key, ObjectIndex};
+use crate::sync::doubt::Doubts;
+use crate::sync::guard::Guard;
 use crate::sync::outcome::Refusal;
 use crate::sync::plan::Rules;
 use crate::sync::record::Read;
 use crate::sync::report::chain;
 use item::{Fate, Item};
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::Store;
 use tokio_util::sync::CancellationToken;
@@ -96,6 +100,8 @@ pub struct Door {
     pub touch: Touch,
     /// What the mapped tables look like.
     pub shapes: Vec<Shape>,
+    /// Rows of which an older request may land after the one that was confirmed.
+    pub doubts: Mutex<Doubts>,
 }
 
 /// Rows of one object on their way out.
@@ -204,11 +210,25 @@ impl Door {
 
     /// Waits for leave to send one request, for as long as the batch may wait.
     async fn slot(&self, way: &Way, records: usize) -> Result<Leave, Failed> {
+        self.leave(way, records, self.pace.slot(way.lane)).await
+    }
+
+    /// The same for a search, which has a limit of its own.
+    async fn search_slot(&self, way: &Way, records: usize) -> Result<Leave, Failed> {
+        self.leave(way, records, self.pace.search_slot(way.lane)).await
+    }
+
+    async fn leave(
+        &self,
+        way: &Way,
+        records: usize,
+        slot: impl Future<Output = Slot>,
+    ) -> Result<Leave, Failed> {
         let object_type = &self.mapping.objects[way.object].object_type;
         let slot = tokio::select! {
             biased;
             () = way.stop.cancelled() => return Err(Failed::unsent(records, object_type)),
-            slot = self.pace.slot(way.lane) => slot,
+            slot = slot => slot,
         };
         match self.lease.pushing() {
             Some(generation) => Ok(Leave { slot, generation }),
@@ -279,6 +299,19 @@ impl Door {
         self.finish(way, generation, read_at, items, tally).await
     }
 
+    /// The guard of an object's creates.
+    fn guard(&self, object: ObjectIndex) -> Guard<'_> {
+        Guard {
+            rules: &self.objects[object].rules,
+            settle: micros(self.settle),
+            former: self.lease.former_until(),
+        }
+    }
+
+    fn doubts(&self) -> MutexGuard<'_, Doubts> {
+        self.doubts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A change with its key as Postgres prints it; a key that no row can have stays as it is and finds none.
     pub fn canonical(&self, change: Change) -> Change {
         let canonical = change
@@ -300,10 +333,15 @@ impl Door {
     /// Claims the natural keys of what would be created; who does not get its own waits for the other row.
     fn claim_matches(&self, object: ObjectIndex, items: &mut [Item]) {
         let rules = &self.objects[object].rules;
-        let values: Vec<(Key, String)> = items
-            .iter()
-            .filter_map(|item| Some((item.key().clone(), rules.normalise(item.creates()?))))
-            .collect();
+        let guard = self.guard(object);
+        let mut values: Vec<(Key, String)> = Vec::new();
+        for item in items.iter() {
+            let Some(value) = item.creates() else { continue };
+            values.push((item.key().clone(), rules.normalise(value)));
+            // The record that an earlier create may have made is its too.
+            let earlier = guard.pending(item.record()).map(|pending| pending.value);
+            values.extend(earlier.map(|value| (item.key().clone(), value)));
+        }
         let taken = self.desk.backlog().claim_matches(object, &values);
         for item in items.iter_mut().filter(|item| taken.contains(item.key())) {
             item.fate = Fate::Held;
@@ -342,6 +380,11 @@ fn held(now: Duration) -> Release {
         not_before: now + HELD_PAUSE,
         counts: false,
     }
+}
+
+/// A span in microseconds.
+fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// How many bytes of properties a request for these records would carry.

@@ -25,6 +25,8 @@ enum After {
     Done,
     /// Release it to be pushed again, since its outcome was not learned.
     Again,
+    /// Release it to be pushed again after this time, since nothing may be sent before.
+    Wait(Duration),
     /// Release it to be pushed again, since something held it.
     Held,
     /// Keep it claimed and try it in a smaller part.
@@ -46,6 +48,10 @@ impl Door {
         let mut rows: Vec<(Item, After, Option<usize>)> = Vec::with_capacity(items.len());
         for item in items {
             let (mut entry, after) = entry_of(&item);
+            if let Some(entry) = &mut entry {
+                entry.intent_over = item.intent_over();
+                entry.due = self.owed(object, &item, read_at);
+            }
             let after = with_orphans(&item, entry.as_mut(), after);
             let sparing = self.touch == Touch::Changed && matches!(lane, Lane::Sweep);
             if let Some(entry) = entry.as_mut().filter(|entry| sparing && entry.synced) {
@@ -73,10 +79,14 @@ impl Door {
         let mut split = Vec::new();
         let mut released = Vec::new();
         let mut ended = Vec::new();
+        let mut waiting = Vec::new();
         let now = self.desk.now();
         for (item, after, at) in rows {
             let written = at.map(|at| &written[at]);
             let locked = matches!(written, Some(Written::Locked));
+            if written.is_some() && !locked {
+                self.doubts().forget(object, item.key());
+            }
             let after = if locked { After::Again } else { after };
             self.count(object, &item, &after, written, tally);
             let Item { claimed, orphans, .. } = item;
@@ -94,6 +104,18 @@ impl Door {
                     };
                     released.push((claimed, release));
                 }
+                After::Wait(left) if matches!(lane, Lane::Change) => {
+                    let release = Release::Again {
+                        not_before: now + left,
+                        counts: true,
+                    };
+                    released.push((claimed, release));
+                }
+                // A sweep does not wait for it: from here on a change does.
+                After::Wait(_) => {
+                    waiting.push(claimed.key.clone());
+                    released.push((claimed, Release::Done));
+                }
                 After::Again if locked => released.push((claimed, Release::Done)),
                 After::Again | After::Held => {
                     tally.again.push(claimed.key.clone());
@@ -102,6 +124,7 @@ impl Door {
             }
         }
         self.count_archived(object, &ended, true, tally);
+        self.name(object, waiting, Op::New).await;
         self.desk.release(object, released);
         if split.is_empty() {
             Parts::new()
@@ -251,11 +274,16 @@ impl Door {
 
     /// Names rows whose record another row has written over, so that their values win again.
     pub(super) async fn name_owners(&self, object: ObjectIndex, keys: Vec<Key>) {
+        self.name(object, keys, Op::Update).await;
+    }
+
+    /// Names rows to be pushed again.
+    async fn name(&self, object: ObjectIndex, keys: Vec<Key>, op: Op) {
         if keys.is_empty() {
             return;
         }
         self.insist("naming rows to be pushed again", || {
-            self.store.name(object, &keys, Op::Update)
+            self.store.name(object, &keys, op)
         })
         .await;
         self.desk.named();
@@ -335,7 +363,10 @@ fn entry_of(item: &Item) -> (Option<Entry>, After) {
                 failure: refusal,
                 links: notes.clone(),
                 found: *adopted,
-                rename: record.known_id().is_none() && (*adopted || record.update_only_set),
+                // One that took a record over for updates is due once more anyhow.
+                rename: record.known_id().is_none()
+                    && !item.update_only
+                    && (*adopted || record.update_only_set),
                 ..blank
             };
             (Some(entry), after)
@@ -357,6 +388,10 @@ fn entry_of(item: &Item) -> (Option<Entry>, After) {
         ),
         Fate::Leave => (Some(blank), After::Done),
         Fate::Again | Fate::Open => (None, After::Again),
+        Fate::Wait(left) => (
+            None,
+            After::Wait(Duration::from_micros((*left).max(0).unsigned_abs())),
+        ),
         Fate::Held => (None, After::Held),
         Fate::Split => (None, After::Split),
     }
@@ -395,5 +430,7 @@ pub(super) fn blank_entry(claimed: &Claimed, record: Option<&Record>) -> Entry {
         archived: Vec::new(),
         unarchived: Vec::new(),
         row_gone: false,
+        intent_over: false,
+        due: None,
     }
 }

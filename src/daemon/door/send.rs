@@ -2,13 +2,13 @@
 
 use super::item::{Fate, Item, Links};
 use super::{Door, Leave, Way};
-use crate::hubspot::{self, BatchReply, Disposition, Failed, RecordError, Slot, UpdateInput, UpsertInput};
+use crate::hubspot::{self, BatchReply, Disposition, Failed, RecordError, Slot, UpdateInput};
 use crate::sync::answer::{By, Denial, Done, Input, Verdict, attribute};
 use crate::sync::change::{Key, ObjectIndex};
 use crate::sync::outcome::Refusal;
-use crate::sync::plan::{Adoption, Step};
 use crate::sync::report::chain;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::time::Duration;
 
 /// How often a write that HubSpot answered with silence is repeated before the row is listed as a failure.
 pub(super) const SILENT_ATTEMPTS: u32 = 5;
@@ -23,6 +23,8 @@ pub(super) struct Sending<'a> {
     pub(super) generation: i64,
     /// The database's clock at the read of the rows, microseconds since the Unix epoch.
     pub(super) read_at: i64,
+    /// When the last request was started, as the desk counts time.
+    begun: Duration,
     /// Why items are to be tried again.
     pub(super) reason: Option<String>,
     /// Why nothing of this object will succeed until somebody acts, if HubSpot said so.
@@ -38,6 +40,7 @@ impl<'a> Sending<'a> {
             slot: Some(leave.slot),
             generation: leave.generation,
             read_at,
+            begun: Duration::ZERO,
             reason: None,
             barred: None,
         }
@@ -66,11 +69,39 @@ impl<'a> Sending<'a> {
             Some(slot) => slot,
             None => self.door.slot(self.way, records).await?.slot,
         };
+        self.still_ours(records)?;
+        Ok(slot)
+    }
+
+    /// Leave to send one search. Searches have a limit of their own and may be waited for: the slot granted at the
+    /// start is given back meanwhile.
+    pub(super) async fn search_slot(&mut self, records: usize) -> Result<Slot, Failed> {
+        self.slot = None;
+        let slot = self.door.search_slot(self.way, records).await?.slot;
+        self.still_ours(records)?;
+        Ok(slot)
+    }
+
+    /// Whether the lease is still held as it was when the rows were read.
+    pub(super) fn still_ours(&self, records: usize) -> Result<(), Failed> {
         if self.door.lease.pushing() != Some(self.generation) {
             let doing = format!("pushing {records} records of {}", self.object_type());
             return Err(Failed::not_ours(doing));
         }
-        Ok(slot)
+        Ok(())
+    }
+
+    /// Notes that a request for these items is started now.
+    pub(super) fn begin(&mut self, items: &mut [Item], sent: &[usize]) {
+        self.begun = self.door.desk.now();
+        for at in sent {
+            items[*at].begun = Some(self.begun);
+        }
+    }
+
+    /// The outcome of the last request is not known: what comes after it may be overtaken by it.
+    pub(super) fn doubt(&self, key: &Key, full: bool) {
+        self.door.doubts().note(self.object, key, self.begun, full);
     }
 
     /// The object's type in HubSpot.
@@ -80,84 +111,6 @@ impl<'a> Sending<'a> {
 
     pub(super) fn rules(&self) -> &'a crate::sync::plan::Rules {
         &self.door.objects[self.object].rules
-    }
-
-    /// Asks HubSpot which natural keys exist, where a create could write over another row's record.
-    pub(super) async fn ask_first(&mut self, items: &mut [Item]) {
-        let rules = self.rules();
-        let asked: Vec<usize> = (0..items.len())
-            .filter(|at| items[*at].creates().is_some())
-            .collect();
-        let (true, false, Some(match_on)) = (rules.ask_first, asked.is_empty(), rules.match_on.as_deref())
-        else {
-            return;
-        };
-        let values: Vec<String> = asked
-            .iter()
-            .filter_map(|at| Some(rules.normalise(items[*at].creates()?)))
-            .collect();
-        let asked_for: Vec<&str> = values.iter().map(String::as_str).collect();
-        let found = self.read_by(Some(match_on), &asked_for, &[match_on]).await;
-        let found = match found {
-            Ok(found) => found,
-            Err(failed) => return self.failed(items, &asked, failed),
-        };
-        let named = |found: hubspot::Done| {
-            let value = found.properties.get(match_on)?.as_deref()?;
-            Some((rules.normalise(value), found.id))
-        };
-        let ids: HashMap<String, String> = found.into_iter().filter_map(named).collect();
-        let Some(owners) = self.owners(items, &asked, ids.values().cloned().collect()).await else {
-            return;
-        };
-        for (at, value) in asked.into_iter().zip(values) {
-            let item = &mut items[at];
-            let id = ids.get(&value);
-            let owner = id
-                .and_then(|id| owners.get(id))
-                .filter(|owner| *owner != item.key());
-            match rules.adoption(id.map(String::as_str), owner) {
-                Adoption::Upsert => {}
-                Adoption::UpdateOnly(id) => item.step = Step::Update(id),
-                Adoption::Refuse(refusal) => item.fate = Fate::Refused(refusal),
-            }
-        }
-    }
-
-    pub(super) async fn create(&mut self, items: &mut [Item]) {
-        let sent: Vec<usize> = (0..items.len())
-            .filter(|at| items[*at].creates().is_some())
-            .collect();
-        let (false, Some(match_on)) = (sent.is_empty(), self.rules().match_on.clone()) else {
-            return;
-        };
-        let rules = self.rules();
-        let traces = traces(&sent);
-        let names: Vec<String> = sent
-            .iter()
-            .filter_map(|at| Some(rules.normalise(items[*at].creates()?)))
-            .collect();
-        let inputs: Vec<UpsertInput<'_>> = sent
-            .iter()
-            .zip(&traces)
-            .filter_map(|(at, trace)| {
-                let value = items[*at].creates()?;
-                Some(UpsertInput {
-                    trace,
-                    match_value: value,
-                    properties: &items[*at].record().properties,
-                })
-            })
-            .collect();
-        let reply = match self.slot(inputs.len()).await {
-            Ok(slot) => {
-                let client = &self.door.client;
-                client.upsert(slot, self.object_type(), &match_on, &inputs).await
-            }
-            Err(unsent) => Err(unsent),
-        };
-        let normalise = |value: &str| rules.normalise(value);
-        self.settle(items, &sent, &traces, &names, reply, By::Match(&normalise));
     }
 
     /// Sends the updates and answers those of which the reply says nothing, and those that HubSpot does not find.
@@ -179,6 +132,14 @@ impl<'a> Sending<'a> {
             .iter()
             .filter_map(|at| Some(items[*at].updates()?.to_owned()))
             .collect();
+        let slot = match self.slot(sent.len()).await {
+            Ok(slot) => slot,
+            Err(unsent) => {
+                self.failed(items, &sent, unsent);
+                return Vec::new();
+            }
+        };
+        self.begin(items, &sent);
         let inputs: Vec<UpdateInput<'_>> = sent
             .iter()
             .zip(&traces)
@@ -186,29 +147,22 @@ impl<'a> Sending<'a> {
             .map(|((at, trace), id)| UpdateInput {
                 trace,
                 id,
-                properties: self.payload(&items[*at]),
+                properties: items[*at].payload(),
             })
             .collect();
-        let reply = match self.slot(inputs.len()).await {
-            Ok(slot) => self.door.client.update(slot, self.object_type(), &inputs).await,
-            Err(unsent) => Err(unsent),
-        };
+        let reply = self.door.client.update(slot, self.object_type(), &inputs).await;
+        drop(inputs);
+        if reply.as_ref().is_err_and(Failed::is_unknown) {
+            for at in &sent {
+                let item = &items[*at];
+                self.doubt(item.key(), item.payload() != item.record().update_properties);
+            }
+        }
         self.settle(items, &sent, &traces, &names, reply, By::Id)
     }
 
-    /// The properties of an update: those of the read, or where a row without id takes over a record, the
-    /// update ones alone.
-    fn payload<'i>(&self, item: &'i Item) -> &'i str {
-        let record = item.record();
-        if record.known_id().is_some() {
-            &record.properties
-        } else {
-            &record.update_properties
-        }
-    }
-
     /// Applies a reply; answers the items it is silent about, or says are not there.
-    fn settle(
+    pub(super) fn settle(
         &mut self,
         items: &mut [Item],
         sent: &[usize],
@@ -230,6 +184,7 @@ impl<'a> Sending<'a> {
             .map(|(trace, name)| Input { trace, name })
             .collect();
         let creating = matches!(by, By::Match(_));
+        let guarded = creating && self.rules().guarded;
         let correlation_id = reply.correlation_id.as_deref();
         let results: Vec<Done> = reply.results.into_iter().map(|done| self.done(done)).collect();
         let errors: Vec<Denial> = reply
@@ -247,9 +202,14 @@ impl<'a> Sending<'a> {
                     if elsewhere {
                         items[at].merged_from = Some(name.clone());
                     }
+                    let taken_over = if creating {
+                        !guarded && done.created != Some(true)
+                    } else {
+                        items[at].record().known_id().is_none()
+                    };
                     Fate::Accepted {
                         id: done.id,
-                        adopted: elsewhere || (creating && done.created != Some(true)),
+                        adopted: elsewhere || taken_over,
                         links: Links::Made(Vec::new()),
                     }
                 }
@@ -269,8 +229,12 @@ impl<'a> Sending<'a> {
                     continue;
                 }
                 Verdict::Suspect(refusal) if sent.len() == 1 => Fate::Refused(refusal),
-                Verdict::Suspect(_) => Fate::Split,
-                Verdict::Silent => self.unconfirmed(items[at].key()),
+                Verdict::Suspect(_) if !guarded => Fate::Split,
+                Verdict::Suspect(_) | Verdict::Silent => {
+                    // A create by natural key that is not unique is looked for before it is repeated.
+                    items[at].pending |= creating;
+                    self.unconfirmed(items[at].key())
+                }
             };
         }
         silent
@@ -365,7 +329,7 @@ impl<'a> Sending<'a> {
 }
 
 /// A unique write trace for each item sent.
-fn traces(sent: &[usize]) -> Vec<String> {
+pub(super) fn traces(sent: &[usize]) -> Vec<String> {
     let request = uuid::Uuid::new_v4().simple().to_string();
     sent.iter().map(|at| format!("{request}-{at}")).collect()
 }

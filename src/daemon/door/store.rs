@@ -5,10 +5,11 @@
 
 use crate::mapping::Mapping;
 use crate::postgres::connect::Pool;
+use crate::postgres::intent::Noted;
 use crate::postgres::orphans::Orphans;
 use crate::postgres::receipt::{Receipt, Writer, Written};
 use crate::postgres::rows::{Counted, Reader};
-use crate::postgres::{Error, Problem, changes, failures, inventory, links};
+use crate::postgres::{Error, Problem, changes, failures, intent, inventory, links};
 use crate::sync::change::{Key, ObjectIndex, Op};
 use crate::sync::deletion::{Findings, Orphan};
 use crate::sync::linking::{Beside, Note, Pair};
@@ -64,6 +65,14 @@ pub trait Store: Send + Sync {
         link: usize,
         pairs: &'a [(Key, Pair)],
     ) -> Asked<'a, Vec<Vec<Beside>>>;
+    /// [`intent::note`].
+    fn note<'a>(&'a self, object: ObjectIndex, generation: i64, notes: &'a [Noted]) -> Asked<'a, ()>;
+
+    /// [`intent::withdraw`].
+    fn withdraw<'a>(&'a self, object: ObjectIndex, notes: &'a [Noted]) -> Asked<'a, ()>;
+
+    /// [`intent::name_due`].
+    fn name_due(&self) -> Asked<'_, bool>;
 
     /// [`Writer::write`], and whether it may have named rows ([`Writer::may_have_named`]).
     fn receipt<'a>(&'a self, receipt: &'a Receipt) -> Asked<'a, (Vec<Written>, bool)>;
@@ -201,6 +210,14 @@ impl Store for Database {
         asked.boxed()
     }
 
+    fn note<'a>(&'a self, object: ObjectIndex, generation: i64, notes: &'a [Noted]) -> Asked<'a, ()> {
+        let asked = async move {
+            let session = self.pool.get().await?;
+            intent::note(&session, &self.mapping.objects[object].name, generation, notes).await
+        };
+        asked.boxed()
+    }
+
     fn links_beside<'a>(
         &'a self,
         object: ObjectIndex,
@@ -210,6 +227,24 @@ impl Store for Database {
         let asked = async move {
             let session = self.pool.get().await?;
             links::beside(&session, &self.mapping, object, link, pairs).await
+        };
+        asked.boxed()
+    }
+
+    fn withdraw<'a>(&'a self, object: ObjectIndex, notes: &'a [Noted]) -> Asked<'a, ()> {
+        let asked = async move {
+            let session = self.pool.get().await?;
+            intent::withdraw(&session, &self.mapping.objects[object].name, notes).await
+        };
+        asked.boxed()
+    }
+
+    fn name_due(&self) -> Asked<'_, bool> {
+        let asked = async move {
+            let objects = self.mapping.objects.iter();
+            let objects: Vec<String> = objects.map(|object| object.name.clone()).collect();
+            let session = self.pool.get().await?;
+            intent::name_due(&session, &objects).await
         };
         asked.boxed()
     }

@@ -91,6 +91,7 @@ impl Sending<'_> {
         }
         for (going, said) in going.into_iter().zip(said) {
             let job = &mut jobs[going.job];
+            self.doubt_link(job, &said);
             let answer = job.answered(said);
             job.linking.removed(&going.pair.to, answer);
         }
@@ -106,6 +107,7 @@ impl Sending<'_> {
         let ends: Vec<(&str, &str)> = pairs.iter().map(|pair| (&*pair.from, &*pair.to)).collect();
         let to_type = self.kind(link).to_type.clone();
         let slot = self.slot(pairs.len()).await?;
+        self.begin(&mut [], &[]);
         let client = &self.door.client;
         let reply = client
             .dissociate(slot, self.object_type(), &to_type, label, &ends)

@@ -24,6 +24,7 @@ use super::{Error, ErrorKind, Session};
 use super::{changes, lease};
 use crate::mapping::Mapping;
 use crate::sync::change::{Key, ObjectIndex, Op};
+use crate::sync::doubt::Due;
 use crate::sync::linking::Note;
 use crate::sync::outcome::Refusal;
 use statement::Statements;
@@ -81,6 +82,11 @@ pub struct Entry {
     /// Whether the read found no such row: it is gone, or outside the mapping's condition (then it is
     /// [`Written::Done`], and the intent and link memory stay).
     pub row_gone: bool,
+    /// Whether what the row's intent speaks of is over: it is deleted. Else it stays, whatever the entry says of
+    /// the row; one of a row that is gone stays if it holds a create whose outcome is not known.
+    pub intent_over: bool,
+    /// When the row is to be pushed once more, if an older request may land after the one that was confirmed.
+    pub due: Option<Due>,
 }
 
 /// What became of an entry.

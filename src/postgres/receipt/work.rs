@@ -7,7 +7,8 @@ use super::statement;
 use super::transaction::Part;
 use super::{Entry, Receipt, Writer, Written};
 use crate::postgres::pipeline::Step;
-use crate::postgres::{changes, links};
+use crate::postgres::{changes, intent, links};
+use crate::sync::doubt::Due;
 use crate::sync::linking::Note;
 use crate::sync::outcome::Refusal;
 use std::collections::{HashMap, HashSet};
@@ -49,6 +50,10 @@ pub struct Work<'a> {
     pub archived: Vec<(&'a str, &'a str)>,
     /// Records that are not archived after all.
     pub not_archived: Vec<&'a str>,
+    /// Rows that are gone, whose intents end but for creates whose outcome is not known.
+    pub intents_buried: Vec<&'a str>,
+    /// Rows that are due to be pushed once more.
+    pub owed: Vec<(&'a str, Due)>,
     /// What is remembered of links: (key, note).
     pub links: Vec<(&'a str, &'a Note)>,
     /// Failures, as `note_failures` takes them.
@@ -134,12 +139,20 @@ impl<'a> Work<'a> {
         }
         if entry.hubspot_id.is_some() {
             self.in_vain.push((&entry.key, entry.hubspot_id.as_deref()));
-            self.intents_over.push(&entry.key);
         }
     }
 
-    /// Failure and links.
+    /// What becomes of the row's intent.
+    fn intent(&mut self, entry: &'a Entry) {
+        if entry.intent_over {
+            self.intents_over.push(&entry.key);
+        }
+        self.owed.extend(entry.due.map(|due| (&*entry.key, due)));
+    }
+
+    /// Failure, links and intent.
     fn outcome(&mut self, entry: &'a Entry) {
+        self.intent(entry);
         match &entry.failure {
             Some(refusal) => self.failure(entry, refusal),
             None if entry.clear_failure => self.failures_over.push(&entry.key),
@@ -183,7 +196,7 @@ impl<'a> Work<'a> {
         self.marks
             .extend(entry.audit.iter().filter(|id| held.entries.contains(id)));
         self.failures_over.push(&entry.key);
-        self.intents_over.push(&entry.key);
+        self.intents_buried.push(&entry.key);
         self.links_over.push(&entry.key);
     }
 
@@ -193,7 +206,7 @@ impl<'a> Work<'a> {
         if !entry.found {
             self.in_vain.push((&entry.key, None));
         }
-        self.intents_over.push(&entry.key);
+        self.intent(entry);
         // Whose links they are stands beside them, so they are no other record's.
         self.links(entry);
         self.named.push(&entry.key);
@@ -212,6 +225,7 @@ impl<'a> Work<'a> {
         self.failure(entry, refusal);
         self.links(entry);
         self.done(entry);
+        self.owed.extend(entry.due.map(|due| (&*entry.key, due)));
         if let Some(id) = entry.new_id() {
             self.intents.push((&entry.key, id));
         }
@@ -260,6 +274,12 @@ impl<'a> Work<'a> {
             if !keys.is_empty() {
                 steps.push(statement::delete(table, object, keys.clone()));
             }
+        }
+        if !self.intents_buried.is_empty() {
+            steps.push(intent::bury(object, self.intents_buried.clone()));
+        }
+        if !self.owed.is_empty() {
+            steps.push(intent::owe(object, &self.owed));
         }
         steps.extend(links::notes(object, &self.links));
         if !self.failures.is_empty() {

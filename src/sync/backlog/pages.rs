@@ -47,6 +47,7 @@ impl Backlog {
                 seqs: Vec::new(),
                 full: false,
                 orphans: BTreeSet::new(),
+                inserted: false,
                 attempts: 0,
                 captured_at: 0,
                 arrived: now,

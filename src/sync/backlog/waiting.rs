@@ -11,6 +11,8 @@ pub(super) struct Named {
     pub(super) seqs: Vec<i64>,
     pub(super) full: bool,
     pub(super) orphans: BTreeSet<String>,
+    pub(super) inserted: bool,
+    pub(super) deleted: bool,
     pub(super) attempts: u32,
     pub(super) captured_at: i64,
     pub(super) arrived: Duration,
@@ -58,6 +60,8 @@ impl Waiting {
             named.seqs.extend(old.seqs);
             named.full |= old.full;
             named.orphans.extend(old.orphans);
+            named.inserted |= old.inserted;
+            named.deleted |= old.deleted;
             named.attempts = named.attempts.max(old.attempts);
             named.captured_at = named.captured_at.min(old.captured_at);
             named.arrived = named.arrived.min(old.arrived);
@@ -101,6 +105,7 @@ impl Waiting {
             seqs: named.seqs,
             full: named.full,
             orphans: named.orphans,
+            inserted: named.inserted && !named.deleted,
             attempts: named.attempts,
             captured_at: named.captured_at,
             arrived: named.arrived,
