@@ -56,6 +56,7 @@ mod receipt;
 mod recovery;
 mod refusals;
 mod refused;
+mod reload;
 mod rows;
 mod sandbox;
 mod setup;

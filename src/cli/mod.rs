@@ -13,6 +13,7 @@ mod health;
 mod logs;
 mod order;
 mod paint;
+mod reload;
 mod run;
 mod sandbox;
 mod setup;
@@ -62,6 +63,8 @@ enum Verb {
     Health(health::Arguments),
     /// List refused records with HubSpot's reason, or try them again
     Failures(failures::Arguments),
+    /// Ask the running daemon to take a changed configuration
+    Reload(reload::Arguments),
     /// Try whether alerts arrive, or tell of a failed unit
     Alert(alert::Arguments),
     /// Show the whole product on this machine, with nothing configured and nothing left behind
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Verb::Status(arguments) => alone(status::run(&surroundings, arguments)),
         Verb::Health(arguments) => alone(health::run(&surroundings, arguments)),
         Verb::Failures(arguments) => alone(failures::run(&surroundings, arguments)),
+        Verb::Reload(arguments) => alone(reload::run(&surroundings, arguments)),
         Verb::Alert(arguments) => alone(alert::run(&surroundings, arguments)),
         Verb::Demo(arguments) => threads().and_then(|threads| threads.block_on(demo::run(arguments))),
         Verb::Sandbox(arguments) => alone(sandbox::run(arguments)),

@@ -1,8 +1,8 @@
 //! `hubsyncd run`: the daemon.
 
 use super::failure::Failure;
-use super::{Surroundings, configuration, logs, setup};
-use crate::config::Needs;
+use super::{Surroundings, configuration, environment, logs, setup};
+use crate::config::{Config, Needs};
 use crate::daemon::{self, exit};
 
 #[derive(Debug, clap::Args)]
@@ -19,6 +19,11 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Re
     if arguments.setup {
         setup::before_run(&config).await?;
     }
-    daemon::run(config).await?;
+    let path = surroundings.config.clone();
+    let load = move || {
+        let loaded = Config::load_for(Needs::Everything, path.as_deref(), &environment);
+        loaded.map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    };
+    daemon::run(config, Box::new(load)).await?;
     Ok(exit::OK)
 }

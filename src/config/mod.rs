@@ -4,6 +4,7 @@
 //! ([`Problem`]); nothing is half-loaded. Secrets never stand in arguments and are never printed.
 
 mod built_in;
+mod changes;
 mod columns;
 mod names;
 mod object;
@@ -13,6 +14,7 @@ mod secrets;
 mod section;
 mod settings;
 
+pub use changes::Changes;
 pub use problem::Problem;
 
 use crate::mapping::Mapping;

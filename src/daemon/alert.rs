@@ -6,8 +6,8 @@
 
 use super::board::{Board, Condition};
 use super::exit::{CONFIGURATION, Exit, UNAVAILABLE};
-use super::health::{self, Status};
-use crate::config;
+use super::health::{self, Limits, Status};
+use crate::config::Config;
 use crate::hubspot::webhook::{Undelivered, Webhook};
 use crate::retry::Schedule;
 use crate::sync::alarm::{Alarm, Notice};
@@ -16,6 +16,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -142,9 +143,7 @@ fn host() -> String {
 /// Tells of failures and recoveries until the daemon stops.
 pub(super) struct Teller {
     pub(super) board: Arc<Board>,
-    pub(super) webhook: Option<SecretString>,
-    pub(super) health: config::Health,
-    pub(super) every: Duration,
+    pub(super) live: watch::Receiver<Arc<Config>>,
     pub(super) stop: CancellationToken,
 }
 
@@ -157,33 +156,41 @@ struct Pending {
 
 impl Teller {
     /// Runs until `stop`; what is under way then is given up.
-    pub(super) async fn run(&self) {
-        let Some(webhook) = self.webhook() else {
-            self.stop.cancelled().await;
-            return;
-        };
-        let told = async {
-            let mut alarm = Alarm::default();
-            let mut pending = None;
-            let (mut clock, begin) = (tokio::time::interval(LOOK_EVERY), Instant::now());
-            loop {
-                clock.tick().await;
-                let verdict = self.verdict();
-                let fails = verdict.status == Status::Fail;
-                if let Some(notice) = alarm.judge(fails, begin.elapsed()) {
-                    pending = Some(Pending::of(notice, &verdict));
-                }
-                pending = self.try_telling(&webhook, pending).await;
-            }
-        };
+    pub(super) async fn run(mut self) {
+        let stop = self.stop.clone();
         tokio::select! {
-            () = told => {}
-            () = self.stop.cancelled() => {}
+            () = self.tell() => {}
+            () = stop.cancelled() => {}
         }
     }
 
-    fn webhook(&self) -> Option<Webhook> {
-        match Webhook::new(self.webhook.as_ref()?) {
+    async fn tell(&mut self) {
+        let mut alarm = Alarm::default();
+        let mut pending = None;
+        let mut webhook = self.webhook();
+        let (mut clock, begin) = (tokio::time::interval(LOOK_EVERY), Instant::now());
+        loop {
+            clock.tick().await;
+            if self.live.has_changed().unwrap_or(false) {
+                webhook = self.webhook();
+            }
+            let verdict = self.verdict();
+            let fails = verdict.status == Status::Fail;
+            if let Some(notice) = alarm.judge(fails, begin.elapsed()) {
+                pending = Some(Pending::of(notice, &verdict));
+            }
+            pending = match &webhook {
+                Some(webhook) => self.try_telling(webhook, pending).await,
+                None => None,
+            };
+        }
+    }
+
+    /// The webhook of the live configuration.
+    fn webhook(&mut self) -> Option<Webhook> {
+        let url = self.live.borrow_and_update().alert.webhook_url.clone();
+        self.board.set_condition(Condition::Alerts, None);
+        match Webhook::new(&url?) {
             Ok(webhook) => Some(webhook),
             Err(error) => {
                 self.unheard(&chain(&error));
@@ -195,8 +202,9 @@ impl Teller {
     fn verdict(&self) -> health::Verdict {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall = i64::try_from(wall.as_micros()).unwrap_or(i64::MAX);
+        let limits = Limits::of(&self.live.borrow());
         let state = self.board.state();
-        health::verdict(&state, &self.health, self.every, Instant::now(), wall)
+        health::verdict(&state, &limits.health, limits.every, Instant::now(), wall)
     }
 
     /// Tries to deliver what is due; answers what is left.

@@ -1,16 +1,18 @@
 //! What the socket's questions are answered with.
 
 use super::board::{Board, Lease};
-use super::door::Door;
-use super::operations::{Operations, Page, Refused, Ticket, TicketState};
+use super::operations::{NotReloaded, Operations, Page, Refused, Ticket, TicketState};
+use super::reload::{Ask, Reloaded};
 use super::sweep::request::{Reason, Requests};
+use super::term::Doorway;
 use crate::postgres::connect::Pool;
 use crate::postgres::{self, ErrorKind, failures, runs};
 use crate::sync::report::chain;
 use crate::sync::report::{Failure, Run};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// Answers from the database and the sweeper.
@@ -18,7 +20,8 @@ pub(super) struct Answers {
     pub(super) board: Arc<Board>,
     pub(super) pool: Arc<Pool>,
     pub(super) requests: Arc<Requests>,
-    pub(super) door: Arc<OnceLock<Arc<Door>>>,
+    pub(super) doorway: Arc<Doorway>,
+    pub(super) reloads: mpsc::Sender<Ask>,
     pub(super) stop: CancellationToken,
 }
 
@@ -91,10 +94,24 @@ impl Operations for Answers {
             if named == 0 {
                 self.refuse_unknown(object, key)?;
             }
-            if let Some(door) = self.door.get() {
+            if let Some(door) = self.doorway.door() {
                 door.desk.named();
             }
             Ok(named)
+        }
+        .boxed()
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, NotReloaded>> {
+        async move {
+            let (answer, reloaded) = oneshot::channel();
+            let asked = self.reloads.send(Some(answer)).await;
+            asked.map_err(|_| NotReloaded::Stopping)?;
+            match reloaded.await {
+                Ok(Ok(reloaded)) => Ok(reloaded),
+                Ok(Err(problems)) => Err(NotReloaded::Refused(problems)),
+                Err(_) => Err(NotReloaded::Stopping),
+            }
         }
         .boxed()
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// The board. Shared by every task; all methods are synchronous.
 #[derive(Debug)]
 pub struct Board {
-    objects: Vec<ObjectName>,
+    objects: Mutex<Arc<[ObjectName]>>,
     state: Mutex<State>,
     meters: Meters,
 }
@@ -202,14 +202,7 @@ pub struct ObjectState {
 impl Board {
     /// A board for the objects of a mapping; the database counts as not reached yet.
     pub fn new(mapping: &Mapping) -> Arc<Board> {
-        let objects: Vec<ObjectName> = mapping
-            .objects
-            .iter()
-            .map(|object| ObjectName {
-                name: object.name.clone(),
-                creates: object.create,
-            })
-            .collect();
+        let objects = names(mapping);
         let not_yet = "no connection was made yet".to_owned();
         let state = State {
             started: Instant::now(),
@@ -230,14 +223,37 @@ impl Board {
         };
         Arc::new(Board {
             meters: Meters::new(objects.iter().map(|object| object.name.as_str())),
-            objects,
+            objects: Mutex::new(objects),
             state: Mutex::new(state),
         })
     }
 
     /// The mapping's objects, in order.
-    pub fn objects(&self) -> &[ObjectName] {
-        &self.objects
+    pub fn objects(&self) -> Arc<[ObjectName]> {
+        let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&objects)
+    }
+
+    /// A reload brought another mapping. What is known of objects by their names stays known.
+    pub fn set_mapping(&self, mapping: &Mapping) {
+        let objects = names(mapping);
+        let mut state = self.lock();
+        let mut known = std::mem::take(&mut state.objects);
+        let kept = |name: &ObjectName| known.iter().position(|object| object.name == name.name);
+        let places: Vec<Option<usize>> = objects.iter().map(kept).collect();
+        state.objects = objects
+            .iter()
+            .zip(places)
+            .map(|(name, place)| {
+                let fresh = ObjectState::new(&name.name);
+                place.map_or(fresh.clone(), |place| std::mem::replace(&mut known[place], fresh))
+            })
+            .collect();
+        for object in &mut state.objects {
+            // Whether it is paused, the new door will find out.
+            object.paused = None;
+        }
+        *self.objects.lock().unwrap_or_else(PoisonError::into_inner) = objects;
     }
 
     /// Whether this daemon pushes.
@@ -257,7 +273,7 @@ impl Board {
 
     /// Records that a push finished.
     pub fn count(&self, object: ObjectIndex, counted: Counted, records: u64) {
-        if let Some(object) = self.objects.get(object) {
+        if let Some(object) = self.objects().get(object) {
             self.meters.count(&object.name, counted, records);
         }
     }
@@ -344,7 +360,8 @@ impl Board {
 
     /// How many deletions of each object the brake holds.
     pub fn set_braked(&self, counts: &[u64]) {
-        let held = self.objects.iter().zip(counts).filter(|(_, count)| **count > 0);
+        let objects = self.objects();
+        let held = objects.iter().zip(counts).filter(|(_, count)| **count > 0);
         let held: Vec<String> = held
             .map(|(object, count)| format!("{count} of {}", object.name))
             .collect();
@@ -446,6 +463,14 @@ impl Board {
             change(state);
         }
     }
+}
+
+fn names(mapping: &Mapping) -> Arc<[ObjectName]> {
+    let names = mapping.objects.iter().map(|object| ObjectName {
+        name: object.name.clone(),
+        creates: object.create,
+    });
+    names.collect()
 }
 
 impl State {

@@ -8,6 +8,25 @@ use crate::config;
 use serde::{Serialize, Serializer};
 use std::time::{Duration, Instant};
 
+/// What the verdict is measured by.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// When it warns and fails.
+    pub health: config::Health,
+    /// The period of sweeps.
+    pub every: Duration,
+}
+
+impl Limits {
+    /// Those of a configuration.
+    pub fn of(config: &config::Config) -> Limits {
+        Limits {
+            health: config.health.clone(),
+            every: config.sweep.every,
+        }
+    }
+}
+
 /// How well the daemon is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -43,6 +43,8 @@ pub(super) struct Keeper {
     pub(super) lease: Arc<Hold>,
     pub(super) door: Arc<OnceLock<Arc<Door>>>,
     pub(super) stop: CancellationToken,
+    /// Whether this process has pushed before, under an earlier configuration.
+    pub(super) proven: bool,
 }
 
 /// Why a session ended.
@@ -116,7 +118,7 @@ impl Keeper {
             Ok(control) => control,
             Err(error) => {
                 let hint = "look at user and password of the database URL";
-                return opening_failed(error, hint, collect.is_some());
+                return opening_failed(error, hint, self.proven || collect.is_some());
             }
         };
         let portal = collect.as_ref().map(|collect| collect.door.portal);
@@ -156,10 +158,10 @@ impl Keeper {
                 Ok(door) => Arc::new(door),
                 Err(exit) => {
                     self.give_back(&control).await;
-                    return End::Exit(exit);
+                    return unprepared_end(Unprepared::Exit(exit), self.proven);
                 }
             };
-            if let Err(end) = self.alive(self.pin(door.portal, false)).await {
+            if let Err(end) = self.alive(self.pin(door.portal, self.proven)).await {
                 self.give_back(&control).await;
                 return end;
             }
@@ -225,7 +227,7 @@ impl Keeper {
         };
         inspected
             .await
-            .map_err(|unprepared| unprepared_end(unprepared, portal.is_some()))
+            .map_err(|unprepared| unprepared_end(unprepared, self.proven || portal.is_some()))
     }
 
     /// The lease is held: compares both ends with what is pinned, and pins what is not.

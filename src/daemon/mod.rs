@@ -1,7 +1,8 @@
 //! The clockwork: it alone spawns, sleeps and holds both walls.
 //!
-//! [`run`] is the daemon. Four tasks live as long as it does, each waiting on few things: the `keeper` (the control
-//! session, the lease, and inside it `collect`), the `sweep`, the socket (`http`), and systemd's reporter. A task that
+//! [`run`] is the daemon. Its tasks wait on few things each: the `keeper` (the control session, the lease, and inside it
+//! `collect`) and the `sweep`, which live for a term, that is from one configuration to the next (`term`, `reload`); the
+//! socket (`http`), the teller of alerts and systemd's reporter, which live as long as it does. A task that
 //! ends before it is asked to is a fault: the others are stopped and the process ends.
 
 pub mod alert;
@@ -20,23 +21,26 @@ mod metrics;
 pub mod operations;
 pub mod pinned;
 pub mod prepare;
+pub mod reload;
 mod status;
 pub mod sweep;
 pub mod systemd;
+mod term;
 
 use crate::config::Config;
 use crate::hubspot::{Answered, Budget, Client, Observed, Settings};
 use crate::postgres::address::Address;
 use crate::postgres::connect::Pool;
 use board::{Board, Lease};
-use door::Door;
 use exit::{CONFIGURATION, Exit, SOFTWARE, UNAVAILABLE};
+use reload::{Ask, Loader};
 use secrecy::ExposeSecret;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
-use sweep::Sweeper;
 use sweep::request::{Reason, Requests};
+use term::{Doorway, Term};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -47,55 +51,63 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// away does not take by then is given up; its rows are pushed again at the next start.
 const RECEIPTS: Duration = Duration::from_secs(50);
 
+/// Reloads that may wait for the one that is under way.
+const RELOADS_WAITING: usize = 8;
+
 /// What to do about a fault of ours.
 const FAULT: &str = "this is a fault in hubsyncd; systemd starts it again, please report it";
 
-/// What the tasks share.
+/// What the tasks share, from the first term to the last.
 struct Shared {
-    config: Arc<Config>,
+    live: watch::Sender<Arc<Config>>,
     address: Address,
-    client: Arc<Client>,
     pool: Arc<Pool>,
     board: Arc<Board>,
     requests: Arc<Requests>,
     lease: Arc<lease::Hold>,
-    door: Arc<OnceLock<Arc<Door>>>,
+    doorway: Arc<Doorway>,
+    reloads: mpsc::Sender<Ask>,
     stop: CancellationToken,
 }
 
-/// Runs the daemon until SIGTERM or SIGINT.
+/// Runs the daemon until SIGTERM or SIGINT; `load` reads its configuration again, for a reload.
 ///
 /// # Errors
 /// See [`Exit`]: configuration that cannot work (78), rights (77), a socket that cannot be bound (69), a fault (70).
-pub async fn run(config: Config) -> Result<(), Exit> {
+pub async fn run(config: Config, load: Loader) -> Result<(), Exit> {
     let mut signals = Signals::install()?;
-    let shared = Shared::new(config)?;
-    let server = http::Server::bind(&shared.config.http).map_err(|error| {
+    let (asking, mut reloads) = mpsc::channel(RELOADS_WAITING);
+    let shared = Shared::new(config, asking)?;
+    let config = Arc::clone(&shared.live.borrow());
+    let server = http::Server::bind(&config.http).map_err(|error| {
         Exit::new(UNAVAILABLE, error).hint("look at [http] in the configuration, and at who may write there")
     })?;
     if let Some(address) = server.tcp_address() {
         info!("hubsyncd listens on {address}, for who knows the cron secret");
     }
+    let client = Arc::new(shared.client(&config)?);
     let mut tasks = shared.spawn(server);
+    let mut term = Term::begin(&shared, client, None);
     systemd::ready();
     info!(version = env!("CARGO_PKG_VERSION"), "hubsyncd runs");
-    let mut result = Ok(());
-    loop {
+    let mut result = loop {
         tokio::select! {
-            ended = tasks.join_next() => {
-                result = Err(fault(ended));
-                break;
-            }
-            asked = signals.next() => match asked {
-                Asked::Sweep => shared.sweep_now(),
-                Asked::Reload => warn!("SIGHUP: this version takes a changed configuration by a restart only"),
-                Asked::Stop => break,
+            ended = next_ended(&mut tasks, &mut term.tasks) => break Err(fault(ended)),
+            asked = signals.next() => if shared.obey(asked) == Asked::Stop {
+                break Ok(());
             },
+            Some(ask) = reloads.recv() => {
+                let reload = shared.reload(&mut term, &load, ask);
+                if let Some(result) = shared.through(reload, &mut signals, &mut tasks).await {
+                    break result;
+                }
+            }
         }
-    }
+    };
     info!("hubsyncd stops; what HubSpot has answered is recorded first");
     systemd::stopping(PATIENCE);
     shared.stop.cancel();
+    drop(reloads);
     let patience = tokio::time::sleep(RECEIPTS);
     tokio::pin!(patience);
     loop {
@@ -105,18 +117,30 @@ pub async fn run(config: Config) -> Result<(), Exit> {
                        the next start");
                 break;
             }
-            ended = tasks.join_next() => match ended {
+            ended = next_ended(&mut tasks, &mut term.tasks) => match ended {
                 None => break,
                 Some(Ok((_, Err(exit)))) if result.is_ok() => result = Err(exit),
                 Some(_) => {}
             },
-            asked = signals.next() => if matches!(asked, Asked::Stop) {
+            asked = signals.next() => if asked == Asked::Stop {
                 warn!("asked to stop a second time: stopping at once; the rows under way are pushed again at the next start");
                 break;
             },
         }
     }
     result
+}
+
+/// The next task to end, of those that last and of those of the term; `None` when none is left.
+async fn next_ended(
+    tasks: &mut JoinSet<Ended>,
+    term: &mut JoinSet<Ended>,
+) -> Option<Result<Ended, tokio::task::JoinError>> {
+    tokio::select! {
+        Some(ended) = tasks.join_next() => Some(ended),
+        Some(ended) = term.join_next() => Some(ended),
+        else => None,
+    }
 }
 
 type Ended = (&'static str, Result<(), Exit>);
@@ -135,13 +159,26 @@ fn fault(ended: Option<Result<Ended, tokio::task::JoinError>>) -> Exit {
 }
 
 impl Shared {
-    fn new(config: Config) -> Result<Shared, Exit> {
+    fn new(config: Config, reloads: mpsc::Sender<Ask>) -> Result<Shared, Exit> {
         let address = Address::parse(config.database.url.expose_secret())
             .map_err(|error| Exit::new(CONFIGURATION, error).hint("look at the database URL"))?;
-        let board = Board::new(&config.mapping);
-        let observed = Arc::clone(&board);
-        let lease = Arc::new(lease::Hold::default());
-        let (asked, unanswered) = (Arc::clone(&lease), Arc::clone(&lease));
+        Ok(Shared {
+            pool: Arc::new(Pool::new(address.clone(), config.database.connections)),
+            address,
+            board: Board::new(&config.mapping),
+            requests: Arc::default(),
+            lease: Arc::new(lease::Hold::default()),
+            doorway: Arc::default(),
+            reloads,
+            stop: CancellationToken::new(),
+            live: watch::Sender::new(Arc::new(config)),
+        })
+    }
+
+    /// Who speaks to HubSpot under a configuration.
+    fn client(&self, config: &Config) -> Result<Client, Exit> {
+        let observed = Arc::clone(&self.board);
+        let (asked, unanswered) = (Arc::clone(&self.lease), Arc::clone(&self.lease));
         let client = Client::new(Settings {
             base_url: config.hubspot.base_url.clone(),
             api_version: config.hubspot.api_version.clone(),
@@ -165,64 +202,27 @@ impl Shared {
                 }
                 observed.request(seen.endpoint, status, seen.took);
             }),
-        })
-        .map_err(|error| Exit::new(CONFIGURATION, error).hint("look at [hubspot] and the token"))?
-        .asking(Arc::new(move || asked.may_ask()));
-        Ok(Shared {
-            pool: Arc::new(Pool::new(address.clone(), config.database.connections)),
-            address,
-            client: Arc::new(client),
-            board,
-            requests: Arc::default(),
-            lease,
-            door: Arc::default(),
-            stop: CancellationToken::new(),
-            config: Arc::new(config),
-        })
+        });
+        Ok(client
+            .map_err(|error| Exit::new(CONFIGURATION, error).hint("look at [hubspot] and the token"))?
+            .asking(Arc::new(move || asked.may_ask())))
     }
 
+    /// Starts the tasks that last as long as the daemon.
     fn spawn(&self, server: http::Server) -> JoinSet<Ended> {
         let mut tasks = JoinSet::new();
-        let keeper = keeper::Keeper {
-            config: Arc::clone(&self.config),
-            address: self.address.clone(),
-            pool: Arc::clone(&self.pool),
-            client: Arc::clone(&self.client),
-            board: Arc::clone(&self.board),
-            lease: Arc::clone(&self.lease),
-            door: Arc::clone(&self.door),
-            stop: self.stop.clone(),
-        };
-        tasks.spawn(async move { ("keeper", keeper.run().await) });
-        let sweeper = Sweeper {
-            door: Arc::clone(&self.door),
-            pool: Arc::clone(&self.pool),
-            requests: Arc::clone(&self.requests),
-            board: Arc::clone(&self.board),
-            lease: Arc::clone(&self.lease),
-            stop: self.stop.clone(),
-            every: self.config.sweep.every,
-            on_start: self.config.sweep.on_start,
-            give_up: self.config.sweep.give_up,
-            in_flight: self.config.hubspot.in_flight,
-            progress: Mutex::default(),
-            late: Mutex::default(),
-        };
-        tasks.spawn(async move {
-            sweeper.run().await;
-            ("sweep", Ok(()))
-        });
+        let live = self.live.subscribe();
         let context = http::Context {
             board: Arc::clone(&self.board),
             operations: Arc::new(answers::Answers {
                 board: Arc::clone(&self.board),
                 pool: Arc::clone(&self.pool),
                 requests: Arc::clone(&self.requests),
-                door: Arc::clone(&self.door),
+                doorway: Arc::clone(&self.doorway),
+                reloads: self.reloads.clone(),
                 stop: self.stop.clone(),
             }),
-            health: self.config.health.clone(),
-            every: self.config.sweep.every,
+            limits: Box::new(move || health::Limits::of(&live.borrow())),
         };
         let stop = self.stop.clone();
         tasks.spawn(async move {
@@ -231,9 +231,7 @@ impl Shared {
         });
         let teller = alert::Teller {
             board: Arc::clone(&self.board),
-            webhook: self.config.alert.webhook_url.clone(),
-            health: self.config.health.clone(),
-            every: self.config.sweep.every,
+            live: self.live.subscribe(),
             stop: self.stop.clone(),
         };
         tasks.spawn(async move {
@@ -246,6 +244,40 @@ impl Shared {
             ("systemd", Ok(()))
         });
         tasks
+    }
+
+    /// Sees a reload through, and what is asked meanwhile; answers how the daemon ends if it does.
+    async fn through(
+        &self,
+        reload: impl Future<Output = ()>,
+        signals: &mut Signals,
+        tasks: &mut JoinSet<Ended>,
+    ) -> Option<Result<(), Exit>> {
+        let mut reload = std::pin::pin!(reload);
+        loop {
+            tokio::select! {
+                () = &mut reload => return None,
+                ended = tasks.join_next() => return Some(Err(fault(ended))),
+                asked = signals.next() => if self.obey(asked) == Asked::Stop {
+                    return Some(Ok(()));
+                },
+            }
+        }
+    }
+
+    /// Does what a signal asks for, but for stopping; answers what it was.
+    fn obey(&self, asked: Asked) -> Asked {
+        match asked {
+            Asked::Sweep => self.sweep_now(),
+            Asked::Reload => {
+                info!("SIGHUP: the configuration is read again");
+                if self.reloads.try_send(None).is_err() {
+                    warn!("SIGHUP: enough reloads wait already");
+                }
+            }
+            Asked::Stop => {}
+        }
+        asked
     }
 
     /// SIGUSR1.
@@ -274,6 +306,7 @@ struct Signals {
 }
 
 /// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
     Sweep,
     Reload,

@@ -3,6 +3,7 @@
 //! The socket's side only knows this trait; the tasks answer it. Nothing here waits for HubSpot except
 //! [`Operations::wait`], which waits for a sweep.
 
+use super::reload::Reloaded;
 use crate::sync::report::{Failure, Run};
 use futures::future::BoxFuture;
 use serde::Serialize;
@@ -38,6 +39,21 @@ pub trait Operations: Send + Sync {
     /// # Errors
     /// [`Refused::Standby`], [`Refused::Unavailable`]; [`Refused::Unknown`] if that object or failure is not there.
     fn retry(&self, object: Option<String>, key: Option<String>) -> BoxFuture<'_, Result<u64, Refused>>;
+
+    /// Takes a changed configuration; what is under way is finished first.
+    ///
+    /// # Errors
+    /// [`NotReloaded`]; then the configuration of before goes on.
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, NotReloaded>>;
+}
+
+/// Why a configuration was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotReloaded {
+    /// It is wrong, or one end does not fit it: every problem.
+    Refused(Vec<String>),
+    /// The daemon stops.
+    Stopping,
 }
 
 /// A sweep that was asked for.

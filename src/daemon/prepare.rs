@@ -94,7 +94,7 @@ pub(super) async fn database(session: &Session, mapping: &Mapping) -> Result<Vec
 }
 
 /// What HubSpot says of the mapping.
-struct Portal {
+pub(super) struct Portal {
     id: i64,
     properties: Vec<Vec<PropertyInfo>>,
     labels: HashMap<(ObjectIndex, usize), AssociationType>,
@@ -126,7 +126,8 @@ async fn portal(client: &Client, mapping: &Mapping, board: &Board) -> Result<Por
     }
 }
 
-async fn ask(client: &Client, mapping: &Mapping) -> Result<Result<Portal, Exit>, Failed> {
+/// Asks HubSpot once what must be known of it for a mapping.
+pub(super) async fn ask(client: &Client, mapping: &Mapping) -> Result<Result<Portal, Exit>, Failed> {
     let pace = client.pace();
     let account = client.account(pace.slot(Lane::Change).await).await?;
     pace.set_day(account.time_zone.as_deref(), account.utc_offset_seconds);

@@ -16,6 +16,14 @@ pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
+/// Says that a changed configuration is being taken; [`ready`] ends it.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "systemd could not be told of the reload"),
+    }
+}
+
 /// Says that the daemon stops, and that it may take `patience`.
 pub fn stopping(patience: Duration) {
     let micros = u32::try_from(patience.as_micros()).unwrap_or(u32::MAX);

@@ -3,8 +3,10 @@
 use futures::future::BoxFuture;
 use hubsyncd::config::{Health, Http};
 use hubsyncd::daemon::board::{Board, Condition, Lease, Listener};
+use hubsyncd::daemon::health::Limits;
 use hubsyncd::daemon::http::{Context, Server};
-use hubsyncd::daemon::operations::{Operations, Page, Refused, Ticket, TicketState};
+use hubsyncd::daemon::operations::{NotReloaded, Operations, Page, Refused, Ticket, TicketState};
+use hubsyncd::daemon::reload::Reloaded;
 use hubsyncd::mapping::Mapping;
 use hubsyncd::sync::report::{Counts, Failure, Run, Summary};
 use secrecy::SecretString;
@@ -119,6 +121,11 @@ impl Operations for Desk {
             }
         })
     }
+
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, NotReloaded>> {
+        self.note("reload".to_owned());
+        Box::pin(async { Err(NotReloaded::Refused(vec!["one".to_owned(), "two".to_owned()])) })
+    }
 }
 
 /// A server on sockets of its own; it stops when this is dropped.
@@ -153,11 +160,13 @@ impl Served {
         let context = Context {
             board: Arc::clone(&board),
             operations: Arc::clone(&desk) as Arc<dyn Operations>,
-            health: Health {
-                warn_after: Duration::from_secs(60),
-                fail_after: Duration::from_secs(300),
-            },
-            every: Duration::from_secs(7200),
+            limits: Box::new(|| Limits {
+                health: Health {
+                    warn_after: Duration::from_secs(60),
+                    fail_after: Duration::from_secs(300),
+                },
+                every: Duration::from_secs(7200),
+            }),
         };
         let stop = CancellationToken::new();
         let tcp = server.tcp_address().unwrap().to_string();

@@ -10,6 +10,7 @@ mod socket;
 mod stall;
 
 use super::board::Board;
+use super::health::Limits;
 use super::operations::Operations;
 use crate::config;
 use guard::Gate;
@@ -48,10 +49,8 @@ pub struct Context {
     pub board: Arc<Board>,
     /// What the tasks can be asked.
     pub operations: Arc<dyn Operations>,
-    /// When health warns and fails.
-    pub health: config::Health,
-    /// The period of sweeps.
-    pub every: Duration,
+    /// When health warns and fails, as of now.
+    pub limits: Box<dyn Fn() -> Limits + Send + Sync>,
 }
 
 /// The bound listeners, not yet answering.

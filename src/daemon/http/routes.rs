@@ -3,7 +3,7 @@
 use super::Context;
 use super::guard::{Gate, TRIGGER, guard};
 use crate::daemon::health::{self, Verdict};
-use crate::daemon::operations::{Page, Refused, TicketState};
+use crate::daemon::operations::{NotReloaded, Page, Refused, TicketState};
 use crate::daemon::status::{Status, TriggerAnswer, ordered};
 use crate::sync::report::{self, Run, Summary};
 use axum::extract::{Query, State};
@@ -45,6 +45,7 @@ pub(super) fn everything(context: Arc<Context>, gate: Gate) -> Router {
         .route("/runs", get(runs))
         .route("/failures", get(failures))
         .route("/failures/retry", post(retry))
+        .route("/reload", post(reload))
         .route(TRIGGER, get(trigger).post(trigger));
     finish(observed().merge(acting), context, gate)
 }
@@ -122,10 +123,11 @@ async fn livez(State(desk): Shared) -> Response {
 
 async fn health(State(desk): Shared) -> Response {
     let context = &desk.context;
+    let limits = (context.limits)();
     let verdict: Verdict = health::verdict(
         &context.board.state(),
-        &context.health,
-        context.every,
+        &limits.health,
+        limits.every,
         Instant::now(),
         wall_micros(),
     );
@@ -151,7 +153,7 @@ async fn metrics(State(desk): Shared) -> Response {
 
 async fn status(State(desk): Shared) -> Response {
     let board = &desk.context.board;
-    Json(Status::of(board.state(), board.objects(), Instant::now())).into_response()
+    Json(Status::of(board.state(), &board.objects(), Instant::now())).into_response()
 }
 
 async fn sweep(State(desk): Shared, Query(parameters): Parameters) -> Result<Response, Failure> {
@@ -176,7 +178,7 @@ async fn sweep(State(desk): Shared, Query(parameters): Parameters) -> Result<Res
         return Ok((StatusCode::ACCEPTED, Json(ticket)).into_response());
     }
     let run = desk.context.operations.wait(ticket.id).await.map_err(refused)?;
-    Ok(Json(ordered(run, desk.context.board.objects())).into_response())
+    Ok(Json(ordered(run, &desk.context.board.objects())).into_response())
 }
 
 /// The documented manual trigger.
@@ -197,7 +199,7 @@ async fn trigger(State(desk): Shared, method: Method) -> Result<Response, Failur
     };
     let (code, answer) = match ran {
         Ok(run) => {
-            let answer = TriggerAnswer::of(&run, names);
+            let answer = TriggerAnswer::of(&run, &names);
             let code = if answer.is_success() {
                 StatusCode::OK
             } else {
@@ -212,7 +214,7 @@ async fn trigger(State(desk): Shared, method: Method) -> Result<Response, Failur
             };
             (
                 code,
-                TriggerAnswer::failed(words(&refusal), &Summary::default(), names),
+                TriggerAnswer::failed(words(&refusal), &Summary::default(), &names),
             )
         }
     };
@@ -236,7 +238,7 @@ async fn runs(State(desk): Shared, Query(parameters): Parameters) -> Result<Resp
     let (after, limit) = page_of(&parameters)?;
     let page: Page<Run> = soon(desk.context.operations.runs(after, limit)).await?;
     let names = desk.context.board.objects();
-    let runs: Vec<Run> = page.items.into_iter().map(|run| ordered(run, names)).collect();
+    let runs: Vec<Run> = page.items.into_iter().map(|run| ordered(run, &names)).collect();
     let next = page.next;
     Ok(Json(Runs { runs, next }).into_response())
 }
@@ -256,6 +258,19 @@ async fn retry(State(desk): Shared, Query(mut parameters): Parameters) -> Result
     }
     let retried = soon(desk.context.operations.retry(object, key)).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({ "retried": retried }))).into_response())
+}
+
+async fn reload(State(desk): Shared, Query(parameters): Parameters) -> Result<Response, Failure> {
+    check_parameters(&parameters, &[])?;
+    let _place = Waiting::enter(&desk)?;
+    match desk.context.operations.reload().await {
+        Ok(reloaded) => Ok(Json(reloaded).into_response()),
+        Err(NotReloaded::Refused(problems)) => {
+            let body = json!({ "error": "the configuration is refused", "problems": problems });
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response())
+        }
+        Err(NotReloaded::Stopping) => Err(failure(StatusCode::SERVICE_UNAVAILABLE, "the daemon stops")),
+    }
 }
 
 /// `after` and `limit`.

@@ -53,6 +53,8 @@ pub struct Sweeper {
     pub every: Duration,
     /// Whether a sweep runs at start.
     pub on_start: bool,
+    /// From when on the clock's sweeps are looked after, as the time since the Unix epoch.
+    pub since: Duration,
     /// How long nothing could be sent before a run ends incomplete.
     pub give_up: Duration,
     /// Batches under way at a time.
@@ -67,7 +69,7 @@ impl Sweeper {
     /// Runs sweeps until the daemon stops; one that runs then ends incomplete, with all that HubSpot answered
     /// recorded.
     pub async fn run(&self) {
-        let mut schedule = Schedule::new(self.every, now());
+        let mut schedule = Schedule::new(self.every, self.since);
         let mut clock = tokio::time::interval(CLOCK);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut started = false;
@@ -171,7 +173,8 @@ impl Sweeper {
     }
 
     fn summary(&self, counts: &[Counts]) -> Summary {
-        let names = self.board.objects().iter().map(|object| object.name.clone());
+        let objects = self.board.objects();
+        let names = objects.iter().map(|object| object.name.clone());
         Summary(names.zip(counts.iter().copied()).collect())
     }
 

@@ -191,7 +191,7 @@ impl<'a> Pass<'a> {
     /// Whether the pass may go on.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.sweeper.stop.is_cancelled() {
-            return Err("the daemon stops".to_owned());
+            return Err("the daemon stops, or takes another configuration".to_owned());
         }
         // A lease lost with its connection is waited for: until then the door gives everything back.
         if matches!(self.sweeper.board.lease(), Lease::Standby(_)) {

@@ -24,6 +24,8 @@ pub enum Reason {
     Manual,
     /// A trigger could not name what changed.
     Trigger,
+    /// The mapping was changed, or a reload cut a sweep short.
+    Reload,
 }
 
 impl Reason {
@@ -36,6 +38,7 @@ impl Reason {
             Reason::Socket => "socket",
             Reason::Manual => "manual",
             Reason::Trigger => "trigger",
+            Reason::Reload => "reload",
         }
     }
 }
