@@ -93,6 +93,7 @@ fn created() -> Entry {
         rename: false,
         found: false,
         archived: Vec::new(),
+        left: Vec::new(),
         unarchived: Vec::new(),
         row_gone: false,
         intent_over: true,

@@ -280,7 +280,7 @@ fn a_declared_object_is_read_whole() {
 fn what_is_wrong_with_objects_is_said_by_their_names() {
     let text = refused(&format!(
         "{OBJECT}[[object.link]]\nto = \"order\"\ncolumn = \"c\"\n[[object.link]]\nto = \"orders\"\n\
-         [[object]]\nname = \"Bad Name\"\ntable = \"orders\"\ntype = \"2_7\"\non-delete = \"archive\"\nadopt = \"take\"\n\
+         [[object]]\nname = \"Bad Name\"\ntable = \"orders\"\ntype = \"2_7\"\non-delete = \"archive\"\ncapture = false\nadopt = \"take\"\n\
          watch = [\"a\"]\n[object.properties]\nBig = \"b\"\nsynced = \"hubspot_last_sync_at\"\nx = {{ colum = \"x\" }}\n\
          [[object]]\nname = \"orders\"\ntable = \"shop.orders\"\ntype = \"2-8\"\nmatch-on = \"nothing\"\nkey = \"hubspot_id\"\n\
          [object.properties]\nlong = \"{}\"\n",
@@ -292,6 +292,7 @@ fn what_is_wrong_with_objects_is_said_by_their_names() {
         "object Bad Name: name: \"Bad Name\" is no name for an object",
         "object Bad Name: table: \"orders\" is not schema.table",
         "object Bad Name: type: \"2_7\" is no object type id",
+        "object Bad Name: on-delete: archives nothing while capture = false",
         "object Bad Name: adopt: \"take\" is not known",
         "object Bad Name: watch: means nothing without `from`",
         "object Bad Name: properties.Big: is no property's internal name",

@@ -105,7 +105,7 @@ async fn wait_health(daemon: &Daemon, status: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_deleted_row_takes_its_record_along_where_that_is_asked_for_and_nowhere_else() {
+async fn pitfall_4_09_a_deleted_row_takes_its_record_along_where_that_is_asked_for_and_nowhere_else() {
     let stage = stage("archive").await;
     let (gone, kept) = (
         stage.known_contact("gone").await,
@@ -339,6 +339,79 @@ async fn a_record_that_another_row_holds_is_never_archived() {
     assert!(!archived(&stage, CONTACTS, &shared));
     delete(&stage, "second").await;
     wait_archived(&stage, &shared).await;
+}
+
+#[tokio::test]
+async fn a_record_that_a_row_of_another_table_holds_is_never_archived() {
+    let toml = format!(
+        "{QUICK}{ARCHIVE}\n[[object]]\nname = \"leads\"\ntable = \"public.leads\"\ntype = \"0-1\"\nkey = \"id\"\nhubspot-id = \
+         \"hubspot_id\"\nsynced-at = \"synced_at\"\ncreate = false\n[object.properties]\nsj_credits = \"credits\"\n"
+    );
+    let stage = Stage::without_setup("alike", Settings::default(), &toml).await;
+    let table =
+        "CREATE TABLE leads (id int PRIMARY KEY, hubspot_id text, synced_at timestamptz, credits int)";
+    stage.sql(table).await;
+    stage.setup().await;
+    let (shared, marker) = (
+        stage.known_contact("both").await,
+        stage.known_contact("marker").await,
+    );
+    stage
+        .sql(&format!("INSERT INTO leads VALUES (1, '{shared}', NULL, 3)"))
+        .await;
+    let _daemon = stage.start().await;
+    delete(&stage, "both").await;
+    stage.wait_drained().await;
+    delete(&stage, "marker").await;
+    wait_archived(&stage, &marker).await;
+    assert!(!archived(&stage, CONTACTS, &shared));
+}
+
+#[tokio::test]
+async fn what_was_refused_is_let_go_once_deleted_rows_are_kept() {
+    let mut stage = stage("rekept").await;
+    let gone = stage.known_contact("gone").await;
+    let daemon = stage.start().await;
+    stage.sandbox.fault(Fault::status(400).on(Endpoint::Archive));
+    delete(&stage, "gone").await;
+    stage.wait_value(FAILURES, &format!("archive {gone}")).await;
+    assert_eq!(daemon.stop().await, Some(0));
+    stage.toml = stage.toml.replace("on-delete = \"archive\"", "");
+    let daemon = stage.start().await;
+    daemon.sweep().await;
+    assert_eq!(stage.value(FAILURES).await.as_deref(), Some(""));
+    assert!(!archived(&stage, CONTACTS, &gone));
+}
+
+#[tokio::test]
+async fn a_row_that_is_back_without_an_id_is_waited_for() {
+    let stage = stage("back").await;
+    let old = stage.known_contact("old").await;
+    let daemon = stage.start().await;
+    let table = "hubspot_sync.hubspot_contact_credits";
+    stage
+        .sandbox
+        .refuse_record(CONTACTS, "email", "new@example.com", Some(1));
+    stage
+        .sql(&format!(
+            "BEGIN; CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT * FROM {table};
+             DELETE FROM {table}; INSERT INTO {table} (id, student_id, email) SELECT id, 'new', 'new@example.com' FROM kept;
+             COMMIT"
+        ))
+        .await;
+    stage
+        .wait_value("SELECT count(*) FROM hubsyncd.failure WHERE archive = ''", "1")
+        .await;
+    stage
+        .wait_value(
+            "SELECT archive FROM hubsyncd.failure WHERE category = 'archive'",
+            &old,
+        )
+        .await;
+    assert!(!archived(&stage, CONTACTS, &old));
+    daemon.sweep().await;
+    assert_eq!(stage.value(FAILURES).await.as_deref(), Some(""));
+    assert!(archived(&stage, CONTACTS, &old), "the row has another record now");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The rows that apply here: their number and what broke.
-const ROWS: [(&str, &str); 43] = [
+const ROWS: [(&str, &str); 44] = [
     ("1a", "one request a record"),
     ("1b", "a crash between the create and the write-back doubles"),
     ("1c", "a step that fails keeps the next ones from running"),
@@ -48,6 +48,7 @@ const ROWS: [(&str, &str); 43] = [
     ("4_05", "storms of 429"),
     ("4_07", "it does not run and says nothing"),
     ("4_08", "what failed while the other side was away is lost"),
+    ("4_09", "deletes are not mirrored"),
     ("4_10", "associations are missing or stale"),
     ("4_11", "one record a call: hours for ten thousand rows"),
     ("4_14", "connections leak until the database is down"),

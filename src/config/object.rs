@@ -163,6 +163,14 @@ fn object<'a>(
 /// What the settings of one object say about each other.
 fn check_object(section: &Section<'_>, object: &Object) {
     let refuse = |key: &str, message: String, hint: &str| section.refuse(key, Fault::new(message, hint));
+    if object.on_delete == OnDelete::Archive && !object.capture {
+        refuse(
+            "on-delete",
+            "archives nothing while capture = false: only a trigger learns which record a deleted row had"
+                .to_owned(),
+            "set capture = true, or on-delete = \"keep\"",
+        );
+    }
     if object.properties.is_empty() {
         let message = "there is nothing to send".to_owned();
         refuse(

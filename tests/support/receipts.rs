@@ -183,6 +183,7 @@ pub fn seen(number: usize) -> Entry {
         rename: false,
         found: false,
         archived: Vec::new(),
+        left: Vec::new(),
         unarchived: Vec::new(),
         row_gone: false,
         intent_over: false,

@@ -28,7 +28,9 @@ use tracing::warn;
 pub(super) enum Ending {
     /// It is archived.
     Archived,
-    /// There is nothing to archive: a row holds it, HubSpot does not know it, or deleted rows are kept.
+    /// It is no orphan: a row holds it, or deleted rows are kept.
+    Left,
+    /// HubSpot does not know it, or not by this id.
     Over,
     /// It stays for now, and is listed.
     Refused(Refusal),
@@ -41,6 +43,7 @@ impl Ending {
     pub(super) fn write(&self, id: &str, entry: &mut Entry) {
         match self {
             Ending::Archived | Ending::Over => entry.archived.push(id.to_owned()),
+            Ending::Left => entry.left.push(id.to_owned()),
             Ending::Refused(refusal) => entry.unarchived.push((id.to_owned(), refusal.clone())),
             Ending::Again => {}
         }
@@ -76,7 +79,7 @@ impl Sending<'_> {
             return endings;
         }
         if self.door.mapping.objects[self.object].on_delete == OnDelete::Keep {
-            return vec![Ending::Over; orphans.len()];
+            return vec![Ending::Left; orphans.len()];
         }
         let claims: Vec<(Key, String)> = orphans
             .iter()
@@ -115,7 +118,7 @@ impl Sending<'_> {
             match (verdict, refusal(verdict, &orphans[*at])) {
                 (Verdict::Archive, _) => wanted.push(*at),
                 (_, Some(refusal)) => endings.push((*at, Ending::Refused(refusal))),
-                (_, None) => endings.push((*at, Ending::Over)),
+                (_, None) => endings.push((*at, Ending::Left)),
             }
         }
         let (there, mut rest) = self.known(orphans, wanted).await;
@@ -310,7 +313,7 @@ impl Door {
                              again by every sweep: {}", refusal.message);
                     }
                 }
-                Ending::Over | Ending::Again => {}
+                Ending::Left | Ending::Over | Ending::Again => {}
             }
         }
         tally.archived += archived;

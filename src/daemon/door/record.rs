@@ -428,6 +428,7 @@ pub(super) fn blank_entry(claimed: &Claimed, record: Option<&Record>) -> Entry {
         rename: false,
         found: false,
         archived: Vec::new(),
+        left: Vec::new(),
         unarchived: Vec::new(),
         row_gone: false,
         intent_over: false,

@@ -75,8 +75,10 @@ pub struct Entry {
     /// Whether the record of `hubspot_id` was in HubSpot before this push gave it to the row: if the row holds another id
     /// by now, it is nobody's to archive.
     pub found: bool,
-    /// The HubSpot records that lost this row and are dealt with: archived, gone, or held by a row. Their failures end.
+    /// The HubSpot records that lost this row and are archived, or gone. Their failures end.
     pub archived: Vec<String>,
+    /// The HubSpot records that lost this row and are none to archive: a row holds them. Their failures end.
+    pub left: Vec<String>,
     /// The HubSpot records that lost this row and are not archived, with the reason: each becomes a failure.
     pub unarchived: Vec<(String, Refusal)>,
     /// Whether the read found no such row: it is gone, or outside the mapping's condition (then it is

@@ -177,6 +177,10 @@ impl<'a> Work<'a> {
         self.seqs.extend(&entry.seqs);
         self.archived
             .extend(entry.archived.iter().map(|id| (&*entry.key, id.as_str())));
+        for id in &entry.left {
+            self.archived.push((&entry.key, id));
+            self.not_archived.push(id);
+        }
         for (id, refusal) in &entry.unarchived {
             self.not_archived.push(id);
             self.failures
