@@ -48,6 +48,7 @@ mod operating;
 mod outages;
 mod pace;
 mod packaging;
+mod paused;
 mod payload;
 mod pins;
 mod pitfalls;

@@ -91,6 +91,9 @@ impl Operations for Answers {
             let named = failures::retry(&session, object.as_deref(), key.as_deref())
                 .await
                 .map_err(unavailable)?;
+            if let Some(door) = self.doorway.door() {
+                door.try_paused(object.as_deref());
+            }
             if named == 0 {
                 self.refuse_unknown(object, key)?;
             }
@@ -151,7 +154,7 @@ fn unavailable(error: postgres::Error) -> Refused {
 fn reported(failure: failures::Failure) -> Failure {
     Failure {
         object: failure.object,
-        key: Some(failure.key),
+        key: Some(failure.key).filter(|key| !key.is_empty()),
         hubspot_id: failure.hubspot_id,
         category: failure.category,
         message: failure.message,

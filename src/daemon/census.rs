@@ -88,6 +88,8 @@ impl Census {
         if self.door.failures_changed.swap(false, Ordering::AcqRel) {
             self.count_failures().await;
         }
+        self.door.name_trials().await;
+        self.door.tell_pauses().await;
         if now >= due.inventory {
             self.due().inventory = now + INVENTORY;
             self.count_triggers().await;

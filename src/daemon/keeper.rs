@@ -16,7 +16,7 @@ use crate::hubspot::Client;
 use crate::postgres::address::Address;
 use crate::postgres::connect::Pool;
 use crate::postgres::control::{Awake, Control};
-use crate::postgres::{self, ErrorKind, runs};
+use crate::postgres::{self, ErrorKind, failures, runs};
 use crate::retry::Schedule;
 use crate::sync::lease::Taken;
 use crate::sync::report::chain;
@@ -326,10 +326,14 @@ impl Keeper {
             runs::close_abandoned(&session).await?;
             let last = runs::last(&session, "sweep", None).await?;
             let complete = runs::last(&session, "sweep", Some("complete")).await?;
-            Ok::<_, postgres::Error>((last, complete))
+            let paused = failures::paused(&session, &door.mapping).await?;
+            Ok::<_, postgres::Error>((last, complete, paused))
         };
         match remembered.await {
-            Ok((last, complete)) => {
+            Ok((last, complete, paused)) => {
+                for (object, words) in paused {
+                    door.remember_pause(object, words);
+                }
                 self.board
                     .remember_sweeps(last, complete.and_then(|run| run.finished_at));
             }

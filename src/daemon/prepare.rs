@@ -8,7 +8,7 @@
 use super::board::{Board, Condition};
 use super::desk::Desk;
 use super::door::store::{Database, Store, Table};
-use super::door::{Door, LinkKind, Object};
+use super::door::{Door, LinkKind, Object, Pausing};
 use super::exit::{CONFIGURATION, Exit, NOT_PERMITTED};
 use super::lease::Hold;
 use crate::config::Config;
@@ -288,6 +288,7 @@ fn around(
         pace: Arc::clone(parts.client.pace()),
         desk: Arc::new(Desk::new(backlog)),
         board: Arc::clone(parts.board),
+        pausing: Pausing::new(mapping.objects.len()),
         lease: Arc::clone(parts.lease),
         caught_up: AtomicBool::new(false),
         failures_changed: AtomicBool::new(true),

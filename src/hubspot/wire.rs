@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::sync::outcome::Refusal;
+use crate::sync::pausing::Cause;
 
 /// The most inputs of one object batch (create, update, upsert, read, archive) and of one batch of
 /// default associations.
@@ -159,6 +160,7 @@ impl RecordError {
             properties: self.properties.clone(),
             correlation_id: correlation_id.map(str::to_owned),
             existing_id: self.existing_id.clone(),
+            causes: Cause::of(&self.codes, &self.properties, &self.message),
         }
     }
 }

@@ -7,18 +7,22 @@ use super::changes::XID_FIRST;
 use super::pipeline::{self, Step};
 use super::{Error, Session};
 use crate::mapping::Mapping;
-use crate::sync::change::Key;
+use crate::sync::change::{Key, ObjectIndex};
+use crate::sync::outcome::Refusal;
 use std::fmt;
 use std::str::FromStr;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
+
+/// The key of the failure that stands for a whole object, which is paused.
+const OF_THE_OBJECT: &str = "";
 
 /// A refused record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The object's name.
     pub object: String,
-    /// The row's key.
+    /// The row's key; empty for the object itself, which is paused.
     pub key: String,
     /// The HubSpot record that is not archived though its row is gone; empty: the row itself is refused.
     pub archive: String,
@@ -193,7 +197,7 @@ pub async fn counts(session: &Session, mapping: &Mapping) -> Result<Vec<u64>, Er
 pub async fn retry(session: &Session, object: Option<&str>, key: Option<&str>) -> Result<u64, Error> {
     let sql = format!(
         "INSERT INTO hubsyncd.change (object, key, op, hubspot_id) SELECT object, key, CASE WHEN archive <> '' THEN 'A' \
-         WHEN full_record THEN 'N' ELSE 'U' END::\"char\", nullif(archive, '') FROM hubsyncd.failure WHERE {XID_FIRST} AND ($1 IS NULL OR object = $1) AND ($2 IS NULL OR key = $2)"
+         WHEN full_record THEN 'N' ELSE 'U' END::\"char\", nullif(archive, '') FROM hubsyncd.failure WHERE {XID_FIRST} AND NOT (key = '{OF_THE_OBJECT}' AND category = 'paused') AND ($1 IS NULL OR object = $1) AND ($2 IS NULL OR key = $2)"
     );
     let named = session
         .execute_typed(&sql, &[(&object, Type::TEXT), (&key, Type::TEXT)])
@@ -240,4 +244,56 @@ pub async fn erase(session: &Session, object: &str, keys: &[&str]) -> Result<u64
         .execute_typed(sql, &[(&object, Type::TEXT), (&keys, Type::TEXT_ARRAY)])
         .await;
     erased.map_err(|error| Error::from_client(format!("erasing failures of {object}"), error))
+}
+
+/// Notes that an object is paused, as one failure that stands for all its records.
+///
+/// # Errors
+/// [`Error`] as the database has it.
+pub async fn pause(session: &Session, object: &str, why: &Refusal) -> Result<(), Error> {
+    let sql = "INSERT INTO hubsyncd.failure AS f (object, key, category, message) VALUES ($1, $2, $3, $4) \
+               ON CONFLICT (object, key, archive) DO UPDATE SET category = excluded.category, message = excluded.message, \
+               attempts = f.attempts + 1, last_failed_at = excluded.last_failed_at";
+    let noted = session
+        .execute_typed(
+            sql,
+            &[
+                (&object, Type::TEXT),
+                (&OF_THE_OBJECT, Type::TEXT),
+                (&why.category, Type::TEXT),
+                (&why.message, Type::TEXT),
+            ],
+        )
+        .await;
+    noted.map_err(|error| Error::from_client(format!("noting that {object} is paused"), error))?;
+    Ok(())
+}
+
+/// Ends the failure that stands for an object, and names the object's failed rows as changed: some were refused before
+/// the object was paused, for the same cause. Rings no doorbell: look afterwards.
+///
+/// # Errors
+/// [`Error`] as the database has it.
+pub async fn resume(session: &Session, object: &str) -> Result<(), Error> {
+    retry(session, Some(object), None).await?;
+    let sql = "DELETE FROM hubsyncd.failure WHERE object = $1 AND key = $2 AND category = 'paused'";
+    let erased = session
+        .execute_typed(sql, &[(&object, Type::TEXT), (&OF_THE_OBJECT, Type::TEXT)])
+        .await;
+    erased.map_err(|error| Error::from_client(format!("noting that {object} goes on"), error))?;
+    Ok(())
+}
+
+/// The objects that were paused when somebody last noted it, and why.
+///
+/// # Errors
+/// [`Error`] as the database has it.
+pub async fn paused(session: &Session, mapping: &Mapping) -> Result<Vec<(ObjectIndex, String)>, Error> {
+    let sql = "SELECT object, message FROM hubsyncd.failure WHERE key = $1 AND category = 'paused'";
+    let rows = session.query_typed(sql, &[(&OF_THE_OBJECT, Type::TEXT)]).await;
+    let rows = rows.map_err(|error| Error::from_client("asking which objects are paused", error))?;
+    let known = rows
+        .iter()
+        .filter_map(|row| Some((mapping.position(row.get(0))?, row.get(1))));
+    Ok(known.collect())
 }

@@ -270,6 +270,11 @@ impl World {
         self.scopes.retain(|held| held != scope);
     }
 
+    /// Gives the token a scope.
+    pub fn grant_scope(&mut self, scope: &str) {
+        self.scopes.push(scope.to_owned());
+    }
+
     /// The world's time in milliseconds since 1970.
     pub fn now_ms(&self) -> i64 {
         self.clock.now_ms()

@@ -6,9 +6,11 @@
 //! two rows may name one HubSpot record. Time is a [`Duration`] since an epoch that the caller chooses.
 
 mod pages;
+mod paused;
 mod waiting;
 
 use super::change::{Change, Key, ObjectIndex, Op};
+pub use paused::TRIAL_EVERY;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use waiting::{Named, Waiting};
@@ -156,6 +158,9 @@ impl Backlog {
     /// Claims up to `max` rows of `object` that may go out now, oldest change first; none while the batch may still
     /// fill (younger than `max_delay` and fewer than `max`) or waits for records it links to.
     pub fn take(&mut self, object: ObjectIndex, max: usize, now: Duration) -> Vec<Claimed> {
+        if let Some(at) = self.objects[object].trial {
+            return self.take_trial(object, at, now);
+        }
         let ready = self.ready(object, max, now);
         let full = ready.len() >= max;
         let due = |key: &Key| self.due(&self.objects[object].keys[key]) <= now;
@@ -192,6 +197,7 @@ impl Backlog {
     fn barrier(&self, object: ObjectIndex) -> Option<Duration> {
         let targets = self.after[object].iter();
         targets
+            .filter(|target| !self.is_paused(**target))
             .filter_map(|target| self.objects[*target].first_fresh())
             .min()
     }
@@ -204,6 +210,9 @@ impl Backlog {
     }
 
     fn next_ready_of(&self, object: ObjectIndex, max: usize, now: Duration) -> Option<Duration> {
+        if let Some(at) = self.objects[object].trial {
+            return self.next_trial(object, at, now);
+        }
         let ready = self.ready(object, max, now);
         let waiting = &self.objects[object];
         if ready.len() >= max || ready.iter().any(|key| self.due(&waiting.keys[key]) <= now) {
@@ -330,11 +339,14 @@ impl Backlog {
         waiting.chain(claimed).min()
     }
 
-    /// Whether nothing waits on a first attempt and nothing is claimed: what the start-up sweep waits for.
+    /// Whether nothing waits on a first attempt, save of paused objects, and nothing is claimed: what the start-up sweep
+    /// waits for.
     pub fn first_attempts_done(&self) -> bool {
+        let put_off =
+            |object: &Waiting| object.trial.is_some() || object.keys.values().all(|named| named.attempts > 0);
         self.objects
             .iter()
-            .all(|object| object.claimed.is_empty() && object.keys.values().all(|named| named.attempts > 0))
+            .all(|object| object.claimed.is_empty() && put_off(object))
     }
 
     /// Whether no row is claimed.

@@ -334,3 +334,56 @@ proptest! {
         prop_assert!(backlog.held(0) == 0 && backlog.held(1) == 0);
     }
 }
+
+#[test]
+fn of_a_paused_object_one_row_goes_a_minute_in_turn_and_its_neighbours_go_on() {
+    let mut backlog = backlog();
+    let rows = ["a", "b", "c"];
+    let changes = (1..).zip(rows).map(|(seq, key)| change(0, seq, key, Op::Insert));
+    admit(&mut backlog, changes.collect(), Duration::ZERO);
+    backlog.pause(0, Duration::ZERO);
+    assert!(backlog.is_paused(0) && backlog.first_attempts_done());
+    admit(&mut backlog, vec![change(1, 9, "x", Op::Insert)], Duration::ZERO);
+    assert_eq!(
+        keys(&backlog.take(1, 10, 250 * MS)),
+        ["x"],
+        "it does not wait for the contacts"
+    );
+    let mut now = Duration::ZERO;
+    for expected in ["a", "b", "c", "a"] {
+        assert_eq!(backlog.next_ready(10, now), Some(now + TRIAL_EVERY));
+        now += TRIAL_EVERY;
+        assert!(backlog.take(0, 10, now - MS).is_empty());
+        let tried = backlog.take(0, 10, now);
+        assert_eq!(keys(&tried), [expected]);
+        assert!(backlog.take(0, 10, now).is_empty());
+        for claimed in tried {
+            let not_before = now + MS;
+            backlog.release(
+                0,
+                claimed,
+                Release::Again {
+                    not_before,
+                    counts: false,
+                },
+            );
+        }
+    }
+    backlog.try_now(0);
+    assert_eq!(backlog.next_ready(10, now), Some(now));
+    backlog.resume(0);
+    assert_eq!(keys(&backlog.take(0, 10, now)), ["a", "b", "c"]);
+    assert!(!backlog.is_paused(0));
+}
+
+#[test]
+fn a_paused_object_of_which_nothing_waits_lacks_a_row_to_try_once_it_is_time() {
+    let mut backlog = backlog();
+    backlog.pause(0, Duration::ZERO);
+    assert_eq!(backlog.next_ready(10, TRIAL_EVERY), None);
+    assert!(!backlog.lacks_trial(0, TRIAL_EVERY - MS));
+    assert!(backlog.lacks_trial(0, TRIAL_EVERY));
+    assert!(!backlog.lacks_trial(1, TRIAL_EVERY), "it is not paused");
+    admit(&mut backlog, vec![change(0, 1, "a", Op::Update)], TRIAL_EVERY);
+    assert!(!backlog.lacks_trial(0, TRIAL_EVERY));
+}

@@ -15,6 +15,7 @@ pub mod lanes;
 pub mod lease;
 pub mod linking;
 pub mod outcome;
+pub mod pausing;
 pub mod plan;
 pub mod record;
 pub mod report;

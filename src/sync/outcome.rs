@@ -1,5 +1,7 @@
 //! An outcome: what HubSpot made of a record.
 
+use super::pausing::Cause;
+
 /// What became of one record of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -30,6 +32,8 @@ pub struct Refusal {
     pub correlation_id: Option<String>,
     /// The HubSpot record that stands in the way, if the answer names one.
     pub existing_id: Option<String>,
+    /// What it is refused for that need not be its own fault.
+    pub causes: Vec<Cause>,
 }
 
 impl Refusal {
@@ -41,6 +45,7 @@ impl Refusal {
             properties: Vec::new(),
             correlation_id: None,
             existing_id: None,
+            causes: Vec::new(),
         }
     }
 }

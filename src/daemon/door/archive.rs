@@ -17,6 +17,7 @@ use crate::sync::backlog::Release;
 use crate::sync::change::{Key, ObjectIndex};
 use crate::sync::deletion::{BRAKE, Orphan, Verdict, decide, refusal};
 use crate::sync::outcome::Refusal;
+use crate::sync::pausing::Halving;
 use crate::sync::report::chain;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
@@ -207,6 +208,7 @@ impl Sending<'_> {
             let id = part.first().map(|at| orphans[*at].hubspot_id.as_str());
             Ending::Refused(refused(id.unwrap_or_default(), failed.refusal()))
         } else {
+            self.act = None;
             self.fate_of(1, failed);
             Ending::Again
         };
@@ -228,6 +230,7 @@ impl Door {
             object,
             lane: Lane::Sweep,
             stop,
+            push: self.begins(object),
         };
         let leave = match self.slot(&way, orphans.len()).await {
             Ok(leave) => leave,
@@ -258,7 +261,8 @@ impl Door {
         // No row was read: archiving asks for no time.
         let mut sending = Sending::new(self, &way, leave, 0);
         let endings = sending.archive(&orphans).await;
-        tally.barred = sending.barred.take();
+        self.judge(&way, &mut Halving::default(), &mut sending, &mut []);
+        tally.barred = self.paused(object);
         tally.reason = sending.reason.take();
         let mut entries: BTreeMap<Key, Entry> = claimed
             .iter()

@@ -13,6 +13,7 @@ use crate::sync::answer::By;
 use crate::sync::change::Key;
 use crate::sync::guard::{Answer, Guard, Hit, Next, Row};
 use crate::sync::outcome::Refusal;
+use crate::sync::pausing::Act;
 use crate::sync::plan::Step;
 use crate::sync::report::chain;
 use std::collections::HashMap;
@@ -47,6 +48,7 @@ impl Sending<'_> {
     /// Asks HubSpot what it has to be asked before rows are created: what became of an earlier create, and whether
     /// there is a record of them already. What is still to be created then is created.
     pub(super) async fn ask_first(&mut self, items: &mut [Item]) {
+        self.act = Some(Act::Create);
         let (mut ask, mut resolve) = (Vec::new(), Vec::new());
         for (at, item) in items.iter_mut().enumerate() {
             let Some(row) = self.row(item) else { continue };
@@ -255,6 +257,7 @@ impl Sending<'_> {
 
     /// Creates what is to be created: by upsert where HubSpot keeps the natural key unique.
     pub(super) async fn create(&mut self, items: &mut [Item]) {
+        self.act = Some(Act::Create);
         let sent: Vec<usize> = (0..items.len())
             .filter(|at| items[*at].creates().is_some())
             .collect();

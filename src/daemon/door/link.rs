@@ -444,7 +444,13 @@ impl Door {
         lane: Lane,
         stop: CancellationToken,
     ) -> Result<Vec<(String, String)>, Failed> {
-        let found = self.associations(&Way { object, lane, stop }, link, from).await?;
+        let way = Way {
+            object,
+            lane,
+            stop,
+            push: 0,
+        };
+        let found = self.associations(&way, link, from).await?;
         let kind = &self.objects[object].links[link];
         let ours = found.into_iter().filter(|found| kind.seen(&found.types).ours);
         Ok(ours.map(|found| (found.from, found.to)).collect())

@@ -15,6 +15,7 @@ mod item;
 mod link;
 mod lookup;
 mod owe;
+mod pausing;
 mod record;
 mod send;
 pub mod store;
@@ -34,6 +35,7 @@ use crate::sync::change::{Change, Key, ObjectIndex};
 use crate::sync::doubt::Doubts;
 use crate::sync::guard::Guard;
 use crate::sync::outcome::Refusal;
+use crate::sync::pausing::Halving;
 use crate::sync::plan::Rules;
 use crate::sync::record::Read;
 use crate::sync::report::chain;
@@ -55,6 +57,8 @@ const HELD_PAUSE: Duration = Duration::from_millis(100);
 
 /// How one link of the mapping is made in HubSpot.
 pub use link::LinkKind;
+/// What is paused.
+pub use pausing::Pausing;
 
 /// What the door knows of one object: its rules, its links.
 pub struct Object {
@@ -82,6 +86,8 @@ pub struct Door {
     pub desk: Arc<Desk>,
     /// Where outcomes are counted.
     pub board: Arc<Board>,
+    /// Which objects are paused, and why.
+    pub pausing: Pausing,
     /// This daemon's hold on the lease; without it nothing is sent.
     pub lease: Arc<Hold>,
     /// The application's audit log, if it is mapped.
@@ -136,7 +142,7 @@ pub struct Tally {
     pub again: Vec<Key>,
     /// Rows that got their HubSpot id and are to be tried again nevertheless, for their links.
     pub gained: HashSet<Key>,
-    /// Why nothing of the object will succeed until somebody acts: a right that the token lacks.
+    /// Why the object is paused.
     pub barred: Option<String>,
     /// Why rows are to be tried again, for the log.
     pub reason: Option<String>,
@@ -148,6 +154,8 @@ struct Way {
     object: ObjectIndex,
     lane: Lane,
     stop: CancellationToken,
+    /// Counts the pushes of the object.
+    push: u64,
 }
 
 /// Leave to send one request, under a generation of the lease: that of the whole attempt.
@@ -175,7 +183,13 @@ impl Door {
             gained,
             ..Tally::default()
         };
-        let way = Way { object, lane, stop };
+        let way = Way {
+            object,
+            lane,
+            stop,
+            push: self.begins(object),
+        };
+        let mut halving = Halving::default();
         let mut parts: Parts = Vec::new();
         match ahead {
             None => parts.push(claimed),
@@ -189,7 +203,8 @@ impl Door {
                             let read = (!backlog.is_outdated(page)).then_some(read);
                             (backlog.claim_swept(object, &keys, page, now), read)
                         };
-                        parts.extend(self.attempt(&way, leave, claimed, read, &mut tally).await);
+                        let rest = self.attempt(&way, leave, claimed, read, &mut halving, &mut tally);
+                        parts.extend(rest.await);
                     }
                     Err(unsent) => {
                         tally.reason = Some(chain(&unsent));
@@ -200,7 +215,10 @@ impl Door {
         }
         while let Some(part) = parts.pop() {
             match self.slot(&way, part.len()).await {
-                Ok(leave) => parts.extend(self.attempt(&way, leave, part, None, &mut tally).await),
+                Ok(leave) => {
+                    let rest = self.attempt(&way, leave, part, None, &mut halving, &mut tally);
+                    parts.extend(rest.await);
+                }
                 Err(unsent) => self.give_back(&way, part, &chain(&unsent), &mut tally),
             }
         }
@@ -263,10 +281,16 @@ impl Door {
         leave: Leave,
         claimed: Vec<Claimed>,
         ahead: Option<Read>,
+        halving: &mut Halving,
         tally: &mut Tally,
     ) -> Parts {
         let (object, generation) = (way.object, leave.generation);
         if claimed.is_empty() {
+            return Parts::new();
+        }
+        if let Some(words) = self.outrun(way) {
+            tally.barred = Some(words.clone());
+            self.give_back(way, claimed, &words, tally);
             return Parts::new();
         }
         let read = match ahead {
@@ -290,13 +314,11 @@ impl Door {
         let mut sending = send::Sending::new(self, way, leave, read_at);
         sending.send(&mut items).await;
         sending.archive_lost(&mut items).await;
-        let said = |item: &Item| matches!(item.fate, Fate::Accepted { .. } | Fate::Refused(_));
-        if sending.barred.is_some() || items.iter().any(said) {
-            self.board.set_paused(object, sending.barred.clone());
-        }
-        tally.barred = sending.barred.take().or(tally.barred.take());
+        let turned = self.judge(way, halving, &mut sending, &mut items);
         tally.reason = sending.reason.take().or(tally.reason.take());
-        self.finish(way, generation, read_at, items, tally).await
+        let parts = self.finish(way, generation, read_at, items, tally, turned).await;
+        tally.barred = self.paused(object).or(tally.barred.take());
+        parts
     }
 
     /// The guard of an object's creates.

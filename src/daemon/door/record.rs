@@ -42,6 +42,7 @@ impl Door {
         read_at: i64,
         items: Vec<Item>,
         tally: &mut Tally,
+        turned: bool,
     ) -> Parts {
         let (object, lane) = (way.object, way.lane);
         let mut entries = Vec::new();
@@ -76,6 +77,11 @@ impl Door {
             let unrecorded = rows.iter().filter(|(.., at)| at.is_none());
             self.doubt(object, generation, unrecorded.map(|(item, ..)| item));
         }
+        let recorded: Vec<(u32, &Key, &Written)> = rows
+            .iter()
+            .filter_map(|(item, _, at)| Some((item.claimed.attempts, item.key(), &written[(*at)?])))
+            .collect();
+        let turned = self.judge_receipt(way, &recorded).await || turned;
         let mut split = Vec::new();
         let mut released = Vec::new();
         let mut ended = Vec::new();
@@ -126,6 +132,9 @@ impl Door {
         self.count_archived(object, &ended, true, tally);
         self.name(object, waiting, Op::New).await;
         self.desk.release(object, released);
+        if turned {
+            self.tell_pauses().await;
+        }
         if split.is_empty() {
             Parts::new()
         } else {
@@ -291,7 +300,7 @@ impl Door {
 
     /// Does something in the database until it succeeds, with growing pauses; `None` if it may not be done any more,
     /// because another daemon has taken the lease.
-    async fn insist<T, F>(&self, what: &str, attempt: impl Fn() -> F) -> Option<T>
+    pub(super) async fn insist<T, F>(&self, what: &str, attempt: impl Fn() -> F) -> Option<T>
     where
         F: Future<Output = Result<T, postgres::Error>>,
     {

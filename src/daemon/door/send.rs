@@ -6,6 +6,7 @@ use crate::hubspot::{self, BatchReply, Disposition, Failed, RecordError, Slot, U
 use crate::sync::answer::{By, Denial, Done, Input, Verdict, attribute};
 use crate::sync::change::{Key, ObjectIndex};
 use crate::sync::outcome::Refusal;
+use crate::sync::pausing::{Act, Cause};
 use crate::sync::report::chain;
 use std::collections::HashSet;
 use std::time::Duration;
@@ -27,8 +28,19 @@ pub(super) struct Sending<'a> {
     begun: Duration,
     /// Why items are to be tried again.
     pub(super) reason: Option<String>,
-    /// Why nothing of this object will succeed until somebody acts, if HubSpot said so.
-    pub(super) barred: Option<String>,
+    /// What is done now; `None`: records are archived.
+    pub(super) act: Option<Act>,
+    /// What HubSpot forbids until somebody acts, and its words, if it said so.
+    pub(super) barred: Option<(Option<Act>, String)>,
+    /// What it refused as a whole.
+    pub(super) wholes: Vec<Whole>,
+}
+
+/// Records that were refused together, or one that was refused alone.
+pub(super) struct Whole {
+    pub(super) act: Act,
+    pub(super) keys: HashSet<Key>,
+    pub(super) causes: Vec<Cause>,
 }
 
 impl<'a> Sending<'a> {
@@ -42,7 +54,9 @@ impl<'a> Sending<'a> {
             read_at,
             begun: Duration::ZERO,
             reason: None,
+            act: Some(Act::Create),
             barred: None,
+            wholes: Vec::new(),
         }
     }
 
@@ -60,6 +74,7 @@ impl<'a> Sending<'a> {
             .filter(|item| matches!(item.fate, Fate::Accepted { .. } | Fate::Refused(_)));
         self.door.desk.spoken(self.object, spoken.map(Item::key));
         self.note_ids(items).await;
+        self.act = Some(Act::Link);
         self.link(items).await;
     }
 
@@ -115,6 +130,7 @@ impl<'a> Sending<'a> {
 
     /// Sends the updates and answers those of which the reply says nothing, and those that HubSpot does not find.
     pub(super) async fn update(&mut self, items: &mut [Item]) -> Vec<usize> {
+        self.act = Some(Act::Update);
         let mut ids = HashSet::new();
         let mut sent = Vec::new();
         for (at, item) in items.iter_mut().enumerate() {
@@ -193,6 +209,7 @@ impl<'a> Sending<'a> {
             .map(|error| denial(error, correlation_id))
             .collect();
         let verdicts = attribute(&inputs, &results, &errors, by);
+        self.note_whole(items, sent, &verdicts);
         let mut silent = Vec::new();
         for ((at, verdict), name) in sent.iter().copied().zip(verdicts).zip(names) {
             items[at].fate = match verdict {
@@ -240,6 +257,27 @@ impl<'a> Sending<'a> {
         silent
     }
 
+    /// Notes what a reply refuses without saying of which record.
+    fn note_whole(&mut self, items: &[Item], sent: &[usize], verdicts: &[Verdict]) {
+        let suspect = verdicts.iter().find_map(|verdict| match verdict {
+            Verdict::Suspect(refusal) => Some(refusal),
+            Verdict::Denied(refusal) if sent.len() == 1 => Some(refusal),
+            _ => None,
+        });
+        let done = |verdict: &Verdict| matches!(verdict, Verdict::Done(_));
+        if let Some(refusal) = suspect.filter(|_| !verdicts.iter().any(done)) {
+            self.refused_whole(items, sent, refusal.causes.clone());
+        }
+    }
+
+    fn refused_whole(&mut self, items: &[Item], sent: &[usize], causes: Vec<Cause>) {
+        self.wholes.extend(self.act.map(|act| Whole {
+            act,
+            keys: sent.iter().map(|at| items[*at].key().clone()).collect(),
+            causes,
+        }));
+    }
+
     /// A result, with the natural key's value if HubSpot sent it.
     fn done(&self, done: hubspot::Done) -> Done {
         let match_on = self.rules().match_on.as_deref();
@@ -272,6 +310,9 @@ impl<'a> Sending<'a> {
     /// Applies the failure of a whole request to what it carried.
     pub(super) fn failed(&mut self, items: &mut [Item], sent: &[usize], failed: Failed) {
         let fate = self.fate_of(sent.len(), &failed);
+        if matches!(fate, Fate::Split | Fate::Refused(_)) {
+            self.refused_whole(items, sent, failed.refusal().causes);
+        }
         for at in sent {
             items[*at].fate = fate.clone();
         }
@@ -282,7 +323,7 @@ impl<'a> Sending<'a> {
         match failed.disposition {
             Disposition::Retry { .. } | Disposition::Halt { .. } => {
                 if failed.disposition == (Disposition::Halt { token: false }) {
-                    self.barred = Some(format!("{}; {}", chain(failed), failed.advice));
+                    self.barred = Some((self.act, format!("{}; {}", chain(failed), failed.advice)));
                 }
                 self.reason = Some(chain(failed));
                 Fate::Again

@@ -7,12 +7,13 @@ use crate::mapping::Mapping;
 use crate::postgres::connect::Pool;
 use crate::postgres::intent::Noted;
 use crate::postgres::orphans::Orphans;
-use crate::postgres::receipt::{Receipt, Writer, Written};
+use crate::postgres::receipt::{Probe, Receipt, Writer, Written};
 use crate::postgres::rows::{Counted, Reader};
 use crate::postgres::{Error, Problem, changes, failures, intent, inventory, links};
 use crate::sync::change::{Key, ObjectIndex, Op};
 use crate::sync::deletion::{Findings, Orphan};
 use crate::sync::linking::{Beside, Note, Pair};
+use crate::sync::outcome::Refusal;
 use crate::sync::record::Read;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -103,6 +104,12 @@ pub trait Store: Send + Sync {
         released: bool,
         limit: usize,
     ) -> Asked<'a, Vec<Orphan>>;
+
+    /// [`Writer::probe`].
+    fn probe<'a>(&'a self, object: ObjectIndex, key: &'a Key) -> Asked<'a, Probe>;
+
+    /// Notes that an object is paused ([`failures::pause`]), or not any more ([`failures::resume`]).
+    fn note_pause<'a>(&'a self, object: ObjectIndex, why: Option<&'a Refusal>) -> Asked<'a, ()>;
 
     /// [`inventory::access`] of one object: what this role may not do with its table.
     fn lacking(&self, object: ObjectIndex) -> Asked<'_, Vec<Problem>>;
@@ -313,6 +320,26 @@ impl Store for Database {
                 .orphans
                 .listed(&session, after, released, limit);
             listed.await
+        };
+        asked.boxed()
+    }
+
+    fn probe<'a>(&'a self, object: ObjectIndex, key: &'a Key) -> Asked<'a, Probe> {
+        let asked = async move {
+            let mut session = self.pool.get().await?;
+            self.tables[object].writer.probe(&mut session, key).await
+        };
+        asked.boxed()
+    }
+
+    fn note_pause<'a>(&'a self, object: ObjectIndex, why: Option<&'a Refusal>) -> Asked<'a, ()> {
+        let asked = async move {
+            let session = self.pool.get().await?;
+            let name = &self.mapping.objects[object].name;
+            match why {
+                Some(why) => failures::pause(&session, name, why).await,
+                None => failures::resume(&session, name).await,
+            }
         };
         asked.boxed()
     }

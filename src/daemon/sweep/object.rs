@@ -12,6 +12,7 @@ use crate::postgres::ErrorKind;
 use crate::retry::Schedule;
 use crate::sync::change::{Key, ObjectIndex};
 use crate::sync::linking;
+use crate::sync::plan::Step;
 use crate::sync::record::{Read, Record};
 use crate::sync::report::Counts;
 use crate::sync::report::chain;
@@ -59,6 +60,8 @@ pub(super) struct Pass<'a> {
     /// The database's clock at the first read: what was refused before and not since was not met by this pass.
     began_at: Option<i64>,
     barred: Option<String>,
+    /// The row that was pushed before the others, to try a paused object.
+    tried: Option<Key>,
     /// What it did so far.
     pub(super) counts: Counts,
     /// Rows read, and how many of them had no HubSpot id.
@@ -124,6 +127,7 @@ impl<'a> Pass<'a> {
             },
             reason: None,
             barred: None,
+            tried: None,
             counts: Counts::default(),
             rows: (0, 0),
         }
@@ -164,6 +168,7 @@ impl<'a> Pass<'a> {
 
     async fn pages(&mut self) -> Result<(), String> {
         self.look_at_rights().await?;
+        self.try_paused().await?;
         let mut after: Option<Key> = None;
         let mut more = true;
         loop {
@@ -184,6 +189,40 @@ impl<'a> Pass<'a> {
             if !self.push_ended().await && self.ready.is_empty() && !more && self.again.is_empty() {
                 self.rest().await?;
                 return self.orphans().await;
+            }
+        }
+    }
+
+    /// Of a paused object one record is tried; if that is refused too, the rest waits for another sweep.
+    async fn try_paused(&mut self) -> Result<(), String> {
+        if self.door.paused(self.object).is_none() {
+            return Ok(());
+        }
+        let page = self.door.desk.backlog().page_begins();
+        let mut none = None;
+        let read = self.read_some(&mut none, page).await;
+        let rules = &self.door.objects[self.object].rules;
+        let tried = read.as_ref().ok().and_then(|read| {
+            let records = read.iter().flat_map(|read| &read.records);
+            let mut sent =
+                records.filter(|record| matches!(rules.step(record), Step::Update(_) | Step::Create(_)));
+            sent.next().map(|record| record.key.clone())
+        });
+        match tried {
+            Some(key) => {
+                self.tried = Some(key.clone());
+                self.push_keys(page, vec![key]);
+            }
+            None => self.door.desk.backlog().page_ends(page),
+        }
+        read?;
+        while self.push_ended().await {}
+        self.again.clear();
+        match self.door.paused(self.object) {
+            Some(words) => Err(words),
+            None => {
+                self.barred = None;
+                Ok(())
             }
         }
     }
@@ -290,6 +329,12 @@ impl<'a> Pass<'a> {
             .iter()
             .filter(|record| record.hubspot_id.is_none())
             .count() as u64;
+        read.records
+            .retain(|record| Some(&record.key) != self.tried.as_ref());
+        if read.records.is_empty() {
+            self.door.desk.backlog().page_ends(page);
+            return Ok(true);
+        }
         self.compare_links(&mut read.records).await;
         let read_at = read.read_at;
         let mut batches = 0;

@@ -50,6 +50,8 @@ pub(super) struct Waiting {
     pub(super) matches: HashMap<String, Key>,
     /// Keys released since the tick; only kept while a sweep's page is outstanding.
     pub(super) released: HashMap<Key, u64>,
+    /// While the object is paused: when one row is tried next.
+    pub(super) trial: Option<Duration>,
 }
 
 impl Waiting {
