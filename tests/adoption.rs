@@ -166,3 +166,41 @@ async fn adopting_nothing_refuses_the_row_and_names_the_record() {
     );
     assert_eq!(world.count(Endpoint::Update), 0);
 }
+
+#[tokio::test]
+async fn of_two_rows_that_hubspot_holds_for_one_contact_the_owner_keeps_every_value() {
+    let stage = Stage::new("one_contact").await;
+    let survivor = {
+        let mut world = stage.sandbox.world();
+        let first = world.create(CONTACTS, [("email", "first@example.com")]);
+        let second = world.create(CONTACTS, [("email", "second@example.com")]);
+        world.merge(CONTACTS, &first, &second).unwrap()
+    };
+    stage
+        .app(&format!("{INSERT} ('s1', 'first@example.com', 'Anna', 3)"))
+        .await;
+    let daemon = stage.start().await;
+    stage.wait_value(IDS, &survivor).await;
+    stage
+        .app(&format!("{INSERT} ('s2', 'second@example.com', 'Bert', 4)"))
+        .await;
+    stage
+        .wait_value(
+            "SELECT count(*) FROM hubsyncd.failure WHERE category = 'owner'",
+            "1",
+        )
+        .await;
+    stage.wait_drained().await;
+    daemon.settled().await;
+    let world = stage.sandbox.world();
+    assert_eq!(world.records(CONTACTS).count(), 1);
+    let contact = world.record(CONTACTS, &survivor).unwrap();
+    for (property, value) in [
+        ("student_id", "s1"),
+        ("firstname", "Anna"),
+        ("email", "first@example.com"),
+        ("sj_credits", "3"),
+    ] {
+        assert_eq!(contact.get(property), Some(value), "{property}");
+    }
+}

@@ -281,9 +281,10 @@ impl Door {
         self.store.owners(object, ids).await
     }
 
-    /// Names rows whose record another row has written over, so that their values win again.
+    /// Names rows whose record another row has written over, so that all their values win again, those too that else
+    /// only a create sends.
     pub(super) async fn name_owners(&self, object: ObjectIndex, keys: Vec<Key>) {
-        self.name(object, keys, Op::Update).await;
+        self.name(object, keys, Op::New).await;
     }
 
     /// Names rows to be pushed again.

@@ -80,7 +80,7 @@ impl Statements {
             ),
             seen: hold,
             name_owners: format!(
-                "WITH owner (id, key) AS ({}), named AS (INSERT INTO hubsyncd.change (object, key, op) SELECT {}, key, 'U' \
+                "WITH owner (id, key) AS ({}), named AS (INSERT INTO hubsyncd.change (object, key, op) SELECT {}, key, 'N' \
                  FROM owner WHERE {XID_FIRST}) SELECT id, key FROM owner",
                 select::owners(declared, shape),
                 quote::literal(&declared.name),
