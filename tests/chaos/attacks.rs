@@ -2,12 +2,19 @@
 //! and what rain of faults falls between it and HubSpot.
 
 use super::dice::Dice;
-use super::ground::{Ground, TIMEOUT};
+use super::ground::Ground;
 use crate::support::proxy::Silent;
 use hubsyncd::cli::cluster::Mode;
-use hubsyncd::sandbox::{Endpoint, Fault, Sandbox, When};
+use hubsyncd::sandbox::{Endpoint, Fault, Sandbox, When, World};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// What HubSpot delays lands at most this much later, and what the network delays [`SILENT_MAX_MS`]: together less than
+/// the shortest `settle` there is.
+const LATE_MAX_MS: usize = 3_000;
+/// How long the way to HubSpot is silent at most.
+const SILENT_MAX_MS: usize = 2_500;
 
 /// One attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +49,10 @@ pub(super) enum Attack {
     LostHubspot,
     /// The daemon is frozen and woken.
     Freeze,
+    /// A second daemon is started and the first frozen past its lease; both live for a while, then one is killed.
+    Usurp,
+    /// The daemon is killed and its sessions live on at the database, with the lease; the next daemon comes another way.
+    Ghost,
     /// HubSpot says that the day's requests are spent; a new daemon asks again.
     Daily,
 }
@@ -52,14 +63,14 @@ impl Attack {
         use Attack::*;
         matches!(
             self,
-            Kill | KillBeforeCommit | KillBeforeReply | KillBeforeReceipt | KillAfterReceipt
+            Kill | KillBeforeCommit | KillBeforeReply | KillBeforeReceipt | KillAfterReceipt | Usurp | Ghost
         )
     }
 }
 
-const ATTACKS: [(usize, Attack); 16] = [
+const ATTACKS: [(usize, Attack); 18] = [
     (16, Attack::Kill),
-    (0, Attack::KillBeforeCommit),
+    (8, Attack::KillBeforeCommit),
     (14, Attack::KillBeforeReply),
     (14, Attack::KillBeforeReceipt),
     (8, Attack::KillAfterReceipt),
@@ -70,9 +81,11 @@ const ATTACKS: [(usize, Attack); 16] = [
     (4, Attack::TerminateOne),
     (3, Attack::SilentDatabase),
     (4, Attack::LostDatabase),
-    (0, Attack::SilentHubspot),
+    (3, Attack::SilentHubspot),
     (3, Attack::LostHubspot),
     (3, Attack::Freeze),
+    (3, Attack::Usurp),
+    (2, Attack::Ghost),
     (1, Attack::Daily),
 ];
 
@@ -85,7 +98,7 @@ const RAIN: [(usize, (&str, u32)); 25] = [
     (3, ("commit-then-504", 1)),
     (3, ("commit-then-524", 1)),
     (2, ("hang", 1)),
-    (0, ("hang-then-commit", 1)),
+    (4, ("hang-then-commit", 1)),
     (3, ("500", 2)),
     (3, ("502", 2)),
     (3, ("503", 2)),
@@ -127,18 +140,18 @@ pub(super) fn fault(dice: &mut Dice) -> Fault {
     let (name, times) = dice.weighted(&RAIN);
     let times = 1 + dice.below(times as usize) as u32;
     let fault = Fault::named(name).unwrap().on(endpoint).times(times);
-    // What lands late lands after the daemon has given it up, and well within `settle`.
-    let late = dice.millis(200, TIMEOUT.as_millis() as usize * 2);
+    // Some of what lands late lands after the daemon has given it up.
+    let late = dice.millis(200, LATE_MAX_MS);
     fault
         .lasting(late)
-        .after(dice.below(6) as u32)
+        .after(dice.below(2) as u32)
         .dropping(1 + dice.below(3))
 }
 
 /// Lets faults fall, at most a few waiting at a time, until dropped.
 pub(super) async fn rain(sandbox: &Sandbox, mut dice: Dice, pause: (usize, usize)) {
     loop {
-        if sandbox.faults_waiting() < 3 {
+        if sandbox.faults_waiting() < 14 {
             sandbox.fault(fault(&mut dice));
         }
         tokio::time::sleep(dice.millis(pause.0, pause.1)).await;
@@ -151,13 +164,15 @@ pub(super) type Made = BTreeMap<Attack, u64>;
 /// The attacker.
 pub(super) struct Attacker {
     dice: Dice,
+    usurps: bool,
     pub(super) made: Made,
 }
 
 impl Attacker {
-    pub(super) fn new(dice: Dice) -> Attacker {
+    pub(super) fn new(dice: Dice, usurps: bool) -> Attacker {
         Attacker {
             dice,
+            usurps,
             made: Made::new(),
         }
     }
@@ -171,7 +186,12 @@ impl Attacker {
     pub(super) async fn attack(&mut self, ground: &mut Ground) {
         ground.start();
         self.wait_for_work(ground).await;
-        let attack = self.dice.weighted(&ATTACKS);
+        let attack = loop {
+            let attack = self.dice.weighted(&ATTACKS);
+            if self.usurps || !matches!(attack, Attack::Usurp | Attack::Ghost) {
+                break attack;
+            }
+        };
         self.make(attack, ground).await;
         *self.made.entry(attack).or_default() += 1;
         // A second blow may come at once.
@@ -237,7 +257,7 @@ impl Attacker {
             }
             Attack::SilentHubspot | Attack::LostHubspot => {
                 ground.hubspot().silence(self.silence());
-                tokio::time::sleep(self.dice.millis(50, 2_500)).await;
+                tokio::time::sleep(self.dice.millis(50, SILENT_MAX_MS)).await;
                 if attack == Attack::LostHubspot {
                     ground.hubspot().cut();
                 }
@@ -249,6 +269,8 @@ impl Attacker {
                 tokio::time::sleep(self.dice.millis(100, 4_000)).await;
                 daemon.signal("CONT");
             }
+            Attack::Usurp => self.usurp(ground).await,
+            Attack::Ghost => ground.kill_leaving_sessions(),
             Attack::Daily => self.daily(ground).await,
         }
     }
@@ -268,15 +290,17 @@ impl Attacker {
         ])
     }
 
-    /// Kills while a request is held at HubSpot; it is let go before or after the next daemon starts.
+    /// Kills while a request is held at HubSpot; it is let go before the next daemon starts, or after that, within
+    /// `settle`.
     async fn kill_held(&mut self, ground: &mut Ground, when: When) {
         let endpoint = self.endpoint();
         let hold = ground.stage.sandbox.hold(endpoint, when);
         hold.reached(Duration::from_secs(3)).await;
         ground.kill();
-        if self.dice.chance(50) {
+        if self.dice.chance(70) {
             ground.start();
-            tokio::time::sleep(self.dice.millis(0, 1_500)).await;
+            let most = ground.settle.as_millis() as usize - 1_500;
+            tokio::time::sleep(self.dice.millis(0, most)).await;
         }
         hold.release();
     }
@@ -295,6 +319,30 @@ impl Attacker {
         ground.database().silence(Silent::Not);
     }
 
+    /// The first daemon is woken when the second has the lease, or shortly before.
+    async fn usurp(&mut self, ground: &mut Ground) {
+        let second = ground.launch();
+        let first = ground.daemon.replace(second).unwrap();
+        first.signal("STOP");
+        let sandbox = Arc::clone(&ground.stage.sandbox);
+        if self.dice.chance(30) {
+            tokio::time::sleep(self.dice.millis(6_000, 12_000)).await;
+        } else {
+            let before = writes(&sandbox.world());
+            sandbox
+                .wait_until(Duration::from_secs(40), |world| writes(world) > before)
+                .await;
+        }
+        first.signal("CONT");
+        tokio::time::sleep(self.dice.millis(0, 3_000)).await;
+        if self.dice.chance(50) {
+            first.kill();
+        } else {
+            ground.kill();
+            ground.daemon = Some(first);
+        }
+    }
+
     async fn daily(&mut self, ground: &mut Ground) {
         ground.stage.sandbox.fault(Fault::named("429-daily").unwrap());
         let begin = Instant::now();
@@ -307,6 +355,11 @@ impl Attacker {
         }
         ground.kill();
     }
+}
+
+/// How many requests to write records HubSpot has seen.
+fn writes(world: &World) -> u64 {
+    world.count(Endpoint::Upsert) + world.count(Endpoint::Update)
 }
 
 async fn terminate(ground: &mut Ground, which: &str) {

@@ -7,25 +7,37 @@ use crate::support::postgres::Server;
 use crate::support::proxy::{Proxy, Silent};
 use hubsyncd::cli::cluster::{Mode, Options};
 use hubsyncd::postgres::Session;
-use hubsyncd::sandbox::Settings;
+use hubsyncd::sandbox::{Property, Settings};
 use std::time::{Duration, Instant};
 
-/// How long a request whose outcome is unknown may still land. Nothing that the attacks delay lands later.
-pub(super) const SETTLE: Duration = Duration::from_secs(5);
+/// How long a request whose outcome is unknown may still land, by seed: shorter and longer than a lease lasts that was
+/// not given back. Nothing that the attacks delay lands later.
+const SETTLES: [Duration; 2] = [Duration::from_secs(6), Duration::from_secs(14)];
 /// How long the daemon waits for an answer.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// How long calm may take: the longest pause before a row is tried again, and what `settle` adds.
 const CALM: Duration = Duration::from_secs(150);
+/// How long HubSpot's search may be behind: less than a quarter of `settle`.
+const SEARCH_LAG: Duration = Duration::from_millis(800);
 const EXAM_COUNT: usize = 6;
+/// Payments' object type.
+pub(super) const PAYMENTS_TYPE: &str = "2-777";
 
 /// Where a run happens.
 pub(super) struct Ground {
-    server: Server,
-    pub(super) stage: Stage,
+    /// First, so that its log is still there when it is dropped.
     pub(super) daemon: Option<Daemon>,
+    pub(super) stage: Stage,
+    server: Server,
     /// The exams' HubSpot ids.
     pub(super) exams: Vec<String>,
+    /// The daemon's `settle`.
+    pub(super) settle: Duration,
     session: Option<Session>,
+    /// How many daemons were started.
+    started: usize,
+    /// Proxies behind which sessions of dead daemons live on.
+    ghosts: Vec<Proxy>,
 }
 
 impl Ground {
@@ -41,10 +53,23 @@ impl Ground {
             seed,
             log_max: 1_000_000,
             latency: Duration::from_millis(10),
+            search_lag: SEARCH_LAG,
             ..Settings::default()
         };
-        let mut stage = Stage::bare_on(&server, "chaos", settings, &toml(seed), ledger::SCHEMA).await;
+        let settle = SETTLES[usize::try_from(seed).unwrap() / 3 % SETTLES.len()];
+        let toml = toml(seed, settle);
+        let mut stage = Stage::bare_on(&server, "chaos", settings, &toml, ledger::SCHEMA).await;
+        stage.sandbox.world().define(
+            PAYMENTS_TYPE,
+            "payments",
+            [
+                Property::string("reference"),
+                Property::string("payer"),
+                Property::number("amount"),
+            ],
+        );
         stage.setup().await;
+        stage.sql(ledger::OPEN_INTENTS).await;
         stage.through.database = Some(Proxy::to_database(&stage.database));
         stage.through.hubspot = Some(Proxy::to_http(&stage.sandbox.base_url()));
         stage.set("RUST_LOG", "info");
@@ -63,7 +88,10 @@ impl Ground {
             stage,
             daemon: None,
             exams,
+            settle,
             session: None,
+            started: 0,
+            ghosts: Vec::new(),
         }
     }
 
@@ -77,22 +105,42 @@ impl Ground {
 
     /// Starts a daemon if none runs; one that ended by itself is a fault.
     pub(super) fn start(&mut self) {
-        match &mut self.daemon {
-            Some(daemon) => {
-                let ended = daemon.has_ended();
-                assert!(ended.is_none(), "the daemon ended by itself: {ended:?}");
-            }
-            None => self.daemon = Some(self.stage.launch("daemon")),
+        self.assert_lives();
+        if self.daemon.is_none() {
+            self.daemon = Some(self.launch());
         }
+    }
+
+    /// No attack is a reason for a daemon to end.
+    fn assert_lives(&mut self) {
+        let ended = self.daemon.as_mut().and_then(Daemon::has_ended);
+        assert!(
+            ended.is_none(),
+            "the daemon ended by itself, {ended:?}:\n{}",
+            self.stage.logs()
+        );
+    }
+
+    /// One more daemon, with a socket of its own.
+    pub(super) fn launch(&mut self) -> Daemon {
+        self.started += 1;
+        self.stage.launch(&format!("daemon{}", self.started))
     }
 
     /// kill -9.
     pub(super) fn kill(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            let ended = daemon.has_ended();
-            assert!(ended.is_none(), "the daemon ended by itself: {ended:?}");
+        self.assert_lives();
+        if let Some(daemon) = self.daemon.take() {
             daemon.kill();
         }
+    }
+
+    /// kill -9, of which the database does not hear: its sessions live on, until a time-out of the database's ends them.
+    pub(super) fn kill_leaving_sessions(&mut self) {
+        self.database().silence(Silent::Both);
+        self.kill();
+        let fresh = Proxy::to_database(&self.stage.database);
+        self.ghosts.extend(self.stage.through.database.replace(fresh));
     }
 
     /// Restarts Postgres.
@@ -136,7 +184,7 @@ impl Ground {
     }
 
     async fn is_quiet(&mut self) -> bool {
-        let open = "SELECT (SELECT count(*) FROM hubsyncd.change) + (SELECT count(*) FROM hubsyncd.intent)";
+        let open = "SELECT (SELECT count(*) FROM hubsyncd.change) + (SELECT count(*) FROM chaos.open_intent)";
         if self.count(open).await != Some(0) {
             return false;
         }
@@ -152,7 +200,7 @@ impl Ground {
         let mut told = String::new();
         for sql in [
             "SELECT row_to_json(change)::text FROM hubsyncd.change ORDER BY seq LIMIT 20",
-            "SELECT row_to_json(intent)::text FROM hubsyncd.intent LIMIT 20",
+            "SELECT row_to_json(open_intent)::text FROM chaos.open_intent LIMIT 20",
             "SELECT row_to_json(failure)::text FROM hubsyncd.failure LIMIT 20",
         ] {
             for row in self.session().await.query(sql, &[]).await.unwrap() {
@@ -167,14 +215,15 @@ impl Ground {
     }
 }
 
-/// The built-in mapping with small waits. The period of the sweep is the longest there is: none comes by itself.
-fn toml(seed: u64) -> String {
+/// The mapping with small waits. The period of the sweep is the longest there is: none comes by itself.
+fn toml(seed: u64, settle: Duration) -> String {
     let records = [5, 20, 100][usize::try_from(seed % 3).unwrap()];
     format!(
         "[batch]\nmax-delay = \"50ms\"\nmax-records = {records}\n\
          [hubspot]\nrequests = 1000\ntimeout = \"{}s\"\nsettle = \"{}s\"\n\
-         [sweep]\nevery = \"24h\"\non-start = false\ngive-up = \"30s\"\n",
+         [sweep]\nevery = \"24h\"\non-start = false\ngive-up = \"30s\"\n{}",
         TIMEOUT.as_secs(),
-        SETTLE.as_secs()
+        settle.as_secs(),
+        include_str!("mapping.toml")
     )
 }

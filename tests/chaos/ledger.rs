@@ -16,7 +16,26 @@ pub(super) const SCHEMA: &str = "
         id bigserial PRIMARY KEY, object text NOT NULL, key text NOT NULL, op text NOT NULL, version integer NOT NULL,
         unborn boolean NOT NULL, frozen jsonb NOT NULL);
     GRANT SELECT, INSERT ON chaos.ledger TO app;
-    GRANT USAGE ON SEQUENCE chaos.ledger_id_seq TO app;";
+    GRANT USAGE ON SEQUENCE chaos.ledger_id_seq TO app;
+    CREATE TABLE hubspot_sync.payments (
+        id bigint PRIMARY KEY, hubspot_id text UNIQUE, hubspot_last_sync_at timestamptz, reference text NOT NULL,
+        amount integer NOT NULL, payer text);
+    ALTER TABLE hubspot_sync.payments ENABLE ROW LEVEL SECURITY;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON hubspot_sync.payments TO app;
+    GRANT SELECT, UPDATE (hubspot_id, hubspot_last_sync_at) ON hubspot_sync.payments TO hubsyncd;
+    CREATE POLICY app ON hubspot_sync.payments TO app USING (true) WITH CHECK (true);
+    CREATE POLICY hubsyncd_read ON hubspot_sync.payments FOR SELECT TO hubsyncd USING (true);
+    CREATE POLICY hubsyncd_write ON hubspot_sync.payments FOR UPDATE TO hubsyncd USING (true);";
+
+/// Intents that speak of something still to be done. A row that is refused keeps what is not known of an earlier create,
+/// and of a row that is gone the same is remembered.
+pub(super) const OPEN_INTENTS: &str = "
+    CREATE VIEW chaos.open_intent AS SELECT intent.* FROM hubsyncd.intent AS intent
+    WHERE NOT EXISTS (SELECT FROM hubsyncd.failure WHERE (object, key) = (intent.object, intent.key) AND archive = '')
+      AND (due_at IS NOT NULL AND NOT named OR hubspot_id IS NOT NULL OR key IN (
+        SELECT id::text FROM hubspot_sync.hubspot_contact_credits
+        UNION ALL SELECT id::text FROM hubspot_sync.hubspot_bookings
+        UNION ALL SELECT id::text FROM hubspot_sync.payments))";
 
 /// An object of the mapping: where its rows are, where its version is, and what is sent on create alone.
 pub(super) struct Kind {
@@ -28,6 +47,8 @@ pub(super) struct Kind {
     pub(super) versioned: (&'static str, &'static str),
     /// The property that no two rows share, and that a row never changes.
     pub(super) identity: Option<&'static str>,
+    /// Whether the record of a deleted row is archived.
+    pub(super) archived: bool,
     /// Create-only properties, each as an expression.
     pub(super) frozen: &'static [(&'static str, &'static str)],
 }
@@ -38,6 +59,7 @@ pub(super) const CONTACTS: Kind = Kind {
     version: "sj_credits",
     versioned: ("sj_credits", ""),
     identity: Some("student_id"),
+    archived: false,
     frozen: &[
         ("student_id", "student_id"),
         ("email", "lower(email)"),
@@ -52,6 +74,7 @@ pub(super) const BOOKINGS: Kind = Kind {
     version: "substr(attendance, 2)::integer",
     versioned: ("attendance", "v"),
     identity: Some("booking_id"),
+    archived: true,
     frozen: &[
         ("booking_id", "booking_id"),
         ("student_id", "student_id"),
@@ -72,7 +95,19 @@ pub(super) const EXAMS: Kind = Kind {
     version: "total_bookings",
     versioned: ("total_bookings", ""),
     identity: None,
+    archived: false,
     frozen: &[],
+};
+
+/// Made by guarded creation: HubSpot would take as many records of one reference as it is sent.
+pub(super) const PAYMENTS: Kind = Kind {
+    object: "payments",
+    table: "hubspot_sync.payments",
+    version: "amount",
+    versioned: ("amount", ""),
+    identity: Some("reference"),
+    archived: true,
+    frozen: &[("reference", "reference"), ("payer", "payer")],
 };
 
 impl Kind {

@@ -24,10 +24,11 @@ const SEEDS: [u64; 2] = [1, 2];
 
 /// What a short run comes to at least.
 const SHORT: Plan = Plan {
-    kills: 3,
-    faults: 25,
-    changes: 400,
+    kills: 2,
+    faults: 20,
+    changes: 300,
     pause_ms: 150,
+    usurps: false,
 };
 
 /// What one of the long test's runs comes to at least; there are [`LONG_RUNS`], some of them at a time.
@@ -35,10 +36,11 @@ const LONG: Plan = Plan {
     kills: 26,
     faults: 260,
     changes: 2_600,
-    pause_ms: 100,
+    pause_ms: 150,
+    usurps: true,
 };
 const LONG_RUNS: u64 = 8;
-const LONG_AT_A_TIME: usize = 4;
+const LONG_AT_A_TIME: usize = 8;
 
 fn number(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;

@@ -4,21 +4,23 @@
 //! It is written from the mapping and the promises, and from nothing that the daemon does. "Lost", "doubled" and
 //! "stale" are counts over the ledger; everything else that is wrong is told in words.
 
-use super::ledger::{BOOKINGS, CONTACTS, EXAMS, Kind, Ledger};
+use super::ground::PAYMENTS_TYPE;
+use super::ledger::{BOOKINGS, CONTACTS, EXAMS, Kind, Ledger, PAYMENTS};
 use crate::support::daemon;
 use hubsyncd::postgres::Session;
 use hubsyncd::sandbox::{Record, World, Write};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// The objects with their types in HubSpot.
-pub(super) const KINDS: [(&Kind, &str); 3] = [
+pub(super) const KINDS: [(&Kind, &str); 4] = [
     (&CONTACTS, daemon::CONTACTS),
     (&BOOKINGS, daemon::BOOKINGS),
     (&EXAMS, daemon::EXAMS),
+    (&PAYMENTS, PAYMENTS_TYPE),
 ];
 
 /// What is read of a row: its id, whether it says when it was pushed, its update properties, its links.
-const ROWS: [&str; 3] = [
+const ROWS: [&str; 4] = [
     "SELECT id::text, hubspot_id, hubspot_last_sync_at IS NOT NULL, coalesce(sj_credits, 0)::text AS sj_credits,
             coalesce(cs_credits, 0)::text AS cs_credits, coalesce(sjmini_credits, 0)::text AS sjmini_credits,
             coalesce(mock_discussion_token, 0)::text AS mock_discussion_token,
@@ -30,6 +32,7 @@ const ROWS: [&str; 3] = [
      LEFT JOIN hubspot_sync.hubspot_contact_credits c ON c.student_id = b.student_id AND c.email = b.student_email",
     "SELECT id::text, hubspot_id, hubspot_last_sync_at IS NOT NULL, coalesce(total_bookings, 0)::text AS total_bookings
      FROM hubspot_sync.hubspot_mock_exams",
+    "SELECT id::text, hubspot_id, hubspot_last_sync_at IS NOT NULL, amount::text AS amount FROM hubspot_sync.payments",
 ];
 
 /// Contacts that must have failed: an e-mail that is none, or one that another row's record has.
@@ -56,7 +59,9 @@ pub(super) struct Verdict {
     pub(super) entries: u64,
     /// Records whose row failed, as it had to.
     pub(super) refused: u64,
-    /// Rows of which HubSpot has no record.
+    /// Records whose row was deleted, and whose archiving the brake holds.
+    pub(super) braked: u64,
+    /// Rows of which HubSpot has no record, and deletions of which it does not know.
     pub(super) lost: u64,
     /// Records beyond one a row.
     pub(super) doubled: u64,
@@ -77,6 +82,7 @@ impl Verdict {
         self.associations += other.associations;
         self.entries += other.entries;
         self.refused += other.refused;
+        self.braked += other.braked;
         self.overtaken += other.overtaken;
         self.add_wrongs(other);
     }
@@ -100,12 +106,21 @@ struct Row {
     links: Vec<(String, Option<String>)>,
 }
 
+/// A row of `hubsyncd.failure`.
+struct Failure {
+    object: String,
+    key: String,
+    category: String,
+    /// The record that is not archived; empty: the row was refused.
+    archive: String,
+}
+
 /// What both ends look like.
 pub(super) struct Ends {
     ledger: Ledger,
     rows: Vec<Vec<Row>>,
     refused: HashSet<String>,
-    failures: Vec<(String, String, String)>,
+    failures: Vec<Failure>,
     entries: Vec<(String, bool)>,
     left: Vec<String>,
 }
@@ -120,11 +135,11 @@ impl Ends {
             rows.push(read.iter().map(row).collect());
         }
         let refused = session.query(REFUSED, &[]).await.unwrap();
-        let failures = "SELECT object, key, category FROM hubsyncd.failure";
+        let failures = "SELECT object, key, category, archive FROM hubsyncd.failure";
         let failures = session.query(failures, &[]).await.unwrap();
         let entries = session.query(ENTRIES, &[]).await.unwrap();
         let left = "SELECT 'change ' || object || ' ' || coalesce(key, op::text) FROM hubsyncd.change
-                    UNION ALL SELECT 'intent ' || object || ' ' || key FROM hubsyncd.intent
+                    UNION ALL SELECT 'intent ' || object || ' ' || key FROM chaos.open_intent
                     UNION ALL SELECT 'link ' || object || ' ' || key || ' ' || state FROM hubsyncd.link WHERE state <> 'made'";
         let left = session.query(left, &[]).await.unwrap();
         Ends {
@@ -133,7 +148,12 @@ impl Ends {
             refused: refused.iter().map(|row| row.get(0)).collect(),
             failures: failures
                 .iter()
-                .map(|row| (row.get(0), row.get(1), row.get(2)))
+                .map(|row| Failure {
+                    object: row.get(0),
+                    key: row.get(1),
+                    category: row.get(2),
+                    archive: row.get(3),
+                })
                 .collect(),
             entries: entries.iter().map(|row| (row.get(0), row.get(1))).collect(),
             left: left.iter().map(|row| row.get(0)).collect(),
@@ -159,6 +179,7 @@ impl Ends {
                 kind,
                 type_id,
                 verdict: &mut verdict,
+                swept,
             };
             judging.ledger(rows);
             for row in rows {
@@ -166,14 +187,20 @@ impl Ends {
             }
             judging.records(rows);
         }
-        self.failures(&mut verdict);
+        self.failures(&mut verdict, swept);
         self.entries(&mut verdict, swept);
         verdict.overtaken = overtaken(world);
         verdict
     }
 
-    fn failures(&self, verdict: &mut Verdict) {
-        let found: BTreeSet<&str> = self.failures.iter().map(|(_, key, _)| key.as_str()).collect();
+    fn failures(&self, verdict: &mut Verdict, swept: bool) {
+        let refused = |failure: &&Failure| failure.archive.is_empty();
+        let found: BTreeSet<&str> = self
+            .failures
+            .iter()
+            .filter(refused)
+            .map(|failure| failure.key.as_str())
+            .collect();
         let wanted: BTreeSet<&str> = self.refused.iter().map(String::as_str).collect();
         verdict.refused = wanted.len() as u64;
         for key in wanted.difference(&found) {
@@ -181,11 +208,26 @@ impl Ends {
                 .wrong
                 .push(format!("contacts {key} is no failure, and has to be"));
         }
-        for (object, key, category) in &self.failures {
+        for Failure {
+            object,
+            key,
+            category,
+            ..
+        } in self.failures.iter().filter(refused)
+        {
             if object != "contacts" || !wanted.contains(key.as_str()) {
                 verdict
                     .wrong
                     .push(format!("{object} {key} is a failure ({category}) for no reason"));
+            }
+        }
+        for failure in self.failures.iter().filter(|failure| !failure.archive.is_empty()) {
+            verdict.braked += 1;
+            if swept || failure.category != "brake" {
+                let (object, key, category) = (&failure.object, &failure.key, &failure.category);
+                verdict.wrong.push(format!(
+                    "the record of {object} {key} is not archived ({category})"
+                ));
             }
         }
     }
@@ -233,6 +275,7 @@ struct Judging<'a> {
     kind: &'a Kind,
     type_id: &'a str,
     verdict: &'a mut Verdict,
+    swept: bool,
 }
 
 impl Judging<'_> {
@@ -363,8 +406,17 @@ impl Judging<'_> {
                 self.wrong(&id, &format!("doubled: a second record of {name}"));
             } else if !owned.contains(id.as_str()) {
                 match alive.get(name) {
-                    // Its row was deleted, and `on-delete` is "keep".
-                    Some(false) => {}
+                    Some(false) if !self.kind.archived => {}
+                    Some(false) => {
+                        let braked = |failure: &Failure| failure.archive == id && failure.category == "brake";
+                        if self.swept || !self.ends.failures.iter().any(braked) {
+                            self.verdict.lost += 1;
+                            self.wrong(
+                                &id,
+                                &format!("lost: {name} was deleted, its record is not archived"),
+                            );
+                        }
+                    }
                     Some(true) => {
                         self.verdict.doubled += 1;
                         self.wrong(

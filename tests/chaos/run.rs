@@ -25,6 +25,8 @@ pub(super) struct Plan {
     pub(super) changes: u64,
     /// The longest pause between two transactions of a writer, in milliseconds.
     pub(super) pause_ms: usize,
+    /// Whether leases are taken over from daemons that live, which takes long.
+    pub(super) usurps: bool,
 }
 
 /// What runs came to.
@@ -112,7 +114,7 @@ async fn run(seed: u64, plan: &Plan) -> Figures {
         let writer = Writer::new(number, address, dice.split(), Arc::clone(&office));
         writers.spawn(writer.work(stop.clone()));
     }
-    let mut attacker = Attacker::new(dice.split());
+    let mut attacker = Attacker::new(dice.split(), plan.usurps);
     attack(&mut ground, &mut attacker, dice.split(), plan).await;
     stop.cancel();
     writers.join_all().await;
@@ -178,11 +180,12 @@ async fn judge(ground: &mut Ground, swept: bool) -> Verdict {
     ends.judge(&ground.stage.sandbox.world(), swept)
 }
 
-/// The first sweep of the run: complete, and after it the daemon is well. Answers what health says.
+/// The first sweep of the run: complete, it releases the brake, and after it the daemon is well. Answers what health says.
 async fn last_sweep(ground: &mut Ground, verdict: &mut Verdict) -> String {
     let daemon = ground.daemon.as_ref().unwrap();
-    let run = daemon.sweep().await;
-    if run["outcome"] != "complete" {
+    let (status, run) = daemon.post("/sweep?wait=true&archive=go").await;
+    let run: serde_json::Value = serde_json::from_str(&run).unwrap();
+    if status != 200 || run["outcome"] != "complete" {
         verdict.wrong.push(format!("the sweep after the calm: {run}"));
     }
     ground.calm().await;
@@ -200,8 +203,12 @@ async fn last_sweep(ground: &mut Ground, verdict: &mut Verdict) -> String {
 async fn farewell(ground: &mut Ground, verdict: &mut Verdict) {
     ground.database().silence(Silent::Not);
     let daemon = ground.daemon.take().unwrap();
-    let log = daemon.log();
-    for line in log.lines().filter(|line| line.contains("panicked")) {
+    for line in ground
+        .stage
+        .logs()
+        .lines()
+        .filter(|line| line.contains("panicked"))
+    {
         verdict.wrong.push(format!("the daemon's log: {line}"));
     }
     let code = daemon.stop().await;
@@ -239,6 +246,11 @@ impl fmt::Display for Figures {
             f,
             "  overtaken       {:>7} writes that came after a newer one",
             verdict.overtaken
+        )?;
+        writeln!(
+            f,
+            "  braked          {:>7} deletions, let go by the last sweep",
+            verdict.braked
         )?;
         writeln!(f, "  lost            {:>7}", verdict.lost)?;
         writeln!(f, "  doubled         {:>7}", verdict.doubled)?;

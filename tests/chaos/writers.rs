@@ -6,7 +6,7 @@
 //! a time-out was refused because of the daemon.
 
 use super::dice::Dice;
-use super::ledger::{BOOKINGS, CONTACTS, EXAMS};
+use super::ledger::{BOOKINGS, CONTACTS, EXAMS, Kind, PAYMENTS};
 use hubsyncd::postgres::connect::connect;
 use hubsyncd::postgres::{Address, Session};
 use std::sync::{Arc, Mutex};
@@ -70,6 +70,8 @@ struct Act {
     born: Vec<Student>,
     booked: Vec<(usize, String)>,
     gone: Vec<Gone>,
+    paid: Option<String>,
+    refunded: Option<String>,
     moved: Vec<usize>,
 }
 
@@ -105,13 +107,16 @@ enum Deed {
     Leave,
     ComeAndGo,
     Note,
+    Pay,
+    Correct,
+    Refund,
 }
 
-const DEEDS: [(usize, Deed); 17] = [
+const DEEDS: [(usize, Deed); 20] = [
     (10, Deed::Enrol),
     (8, Deed::EnrolAndBook),
     (2, Deed::EnrolBroken),
-    (0, Deed::EnrolShared),
+    (1, Deed::EnrolShared),
     (9, Deed::Book),
     (22, Deed::Credit),
     (16, Deed::Attend),
@@ -119,12 +124,15 @@ const DEEDS: [(usize, Deed); 17] = [
     (4, Deed::BulkCredit),
     (2, Deed::BulkAttend),
     (6, Deed::Cancel),
-    (0, Deed::Move),
-    (0, Deed::Rebook),
+    (4, Deed::Move),
+    (3, Deed::Rebook),
     (4, Deed::Unbook),
     (2, Deed::Leave),
     (2, Deed::ComeAndGo),
     (2, Deed::Note),
+    (9, Deed::Pay),
+    (9, Deed::Correct),
+    (2, Deed::Refund),
 ];
 
 /// One writer.
@@ -135,6 +143,8 @@ pub(super) struct Writer {
     office: Arc<Office>,
     students: Vec<Student>,
     enrolled: usize,
+    payments: Vec<String>,
+    paid: usize,
 }
 
 impl Writer {
@@ -146,6 +156,8 @@ impl Writer {
             office,
             students: Vec::new(),
             enrolled: 0,
+            payments: Vec::new(),
+            paid: 0,
         }
     }
 
@@ -217,6 +229,8 @@ impl Writer {
             self.office.bookings.lock().unwrap().push(key.clone());
             self.students[at].bookings.push(key);
         }
+        self.payments.retain(|key| act.refunded.as_ref() != Some(key));
+        self.payments.extend(act.paid);
         for gone in act.gone {
             match gone {
                 Gone::Booking(at, key) => self.students[at].bookings.retain(|one| *one != key),
@@ -312,6 +326,7 @@ impl Writer {
                     self.audit(act, "hubspot_bookings", &key);
                 }
             }
+            Deed::Pay | Deed::Correct | Deed::Refund => self.pay(deed, act),
             Deed::Move | Deed::Rebook | Deed::Unbook | Deed::Leave => self.change_own(deed, act),
         }
     }
@@ -343,6 +358,32 @@ impl Writer {
                     let exam = self.dice.pick(&self.office.exams).clone();
                     act.sql(&attend(&key, &format!(", mock_exam_id = '{exam}'")));
                 }
+            }
+        }
+    }
+
+    fn pay(&mut self, deed: Deed, act: &mut Act) {
+        if deed == Deed::Pay {
+            self.paid += 1;
+            let key = format!("{}{:06}", &self.name[1..], self.paid);
+            let payer = *self.dice.pick(&["'Ada'", "'Zoë'", "NULL"]);
+            let insert = format!(
+                "INSERT INTO {} (id, reference, amount, payer) VALUES (1{key}, '{}/{}', 1, {payer})",
+                PAYMENTS.table, self.name, self.paid
+            );
+            act.sql(&PAYMENTS.noted("I", &insert));
+            act.paid = Some(format!("1{key}"));
+        } else if !self.payments.is_empty() {
+            let key = self.dice.pick(&self.payments).clone();
+            if deed == Deed::Correct {
+                let update = format!(
+                    "UPDATE {} SET amount = amount + 1 WHERE id = {key}",
+                    PAYMENTS.table
+                );
+                act.sql(&PAYMENTS.noted("U", &update));
+            } else {
+                act.sql(&delete(&PAYMENTS, &key));
+                act.refunded = Some(key);
             }
         }
     }
@@ -454,7 +495,7 @@ impl Writer {
     }
 
     /// Many rows of one's own in one statement.
-    fn bulk(&mut self, kind: &super::ledger::Kind, set: &str) -> String {
+    fn bulk(&mut self, kind: &Kind, set: &str) -> String {
         let offset = self.dice.below(10);
         kind.noted(
             "U",
@@ -509,8 +550,17 @@ fn attend(key: &str, more: &str) -> String {
     )
 }
 
-fn delete(kind: &super::ledger::Kind, key: &str) -> String {
-    kind.noted("D", &format!("DELETE FROM {} WHERE id = '{key}'", kind.table))
+/// Deletes a row; of objects whose records are archived only one that has its record.
+fn delete(kind: &Kind, key: &str) -> String {
+    let born = if kind.archived {
+        " AND hubspot_id IS NOT NULL"
+    } else {
+        ""
+    };
+    kind.noted(
+        "D",
+        &format!("DELETE FROM {} WHERE id = '{key}'{born}", kind.table),
+    )
 }
 
 async fn perform(session: &Session, act: &Act) -> Result<(), tokio_postgres::Error> {

@@ -134,7 +134,10 @@ impl Stage {
     /// The configuration file, written.
     fn configuration(&self) -> PathBuf {
         let path = self.directory.path().join("hubsyncd.toml");
-        std::fs::write(&path, &self.toml).unwrap();
+        // A daemon that was started a moment ago may be reading it.
+        if std::fs::read_to_string(&path).ok().as_ref() != Some(&self.toml) {
+            std::fs::write(&path, &self.toml).unwrap();
+        }
         path
     }
 
@@ -184,6 +187,14 @@ impl Stage {
             log,
             socket: self.socket(name),
         }
+    }
+
+    /// What all daemons of this stage logged so far.
+    pub fn logs(&self) -> String {
+        let files = std::fs::read_dir(self.directory.path()).unwrap();
+        let paths = files.map(|file| file.unwrap().path());
+        let logs = paths.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+        logs.map(|path| std::fs::read_to_string(path).unwrap()).collect()
     }
 
     /// Starts the daemon and waits until it holds the lease and sleeps.
