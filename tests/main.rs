@@ -60,6 +60,7 @@ mod refused;
 mod reload;
 mod rows;
 mod sandbox;
+mod scarcity;
 mod setup;
 mod signals;
 mod socket;

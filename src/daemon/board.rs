@@ -120,6 +120,8 @@ pub enum Condition {
     Schema,
     /// The daily quota is exhausted.
     Quota,
+    /// What is left of the daily quota is kept for live changes.
+    Reserve,
     /// Notifications do not arrive.
     Deaf,
     /// A trigger is missing or disabled.
@@ -141,6 +143,7 @@ impl Condition {
             Condition::Hubspot => "hubspot",
             Condition::Schema => "schema",
             Condition::Quota => "quota",
+            Condition::Reserve => "reserve",
             Condition::Deaf => "deaf",
             Condition::Triggers => "triggers",
             Condition::Unnamed => "unnamed-changes",

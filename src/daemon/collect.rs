@@ -9,7 +9,7 @@
 use super::board::{Board, By, Condition, Listener};
 use super::census::Census;
 use super::door::{Batch, Door, Tally};
-use crate::hubspot::{Lane, Why};
+use crate::hubspot::Lane;
 use crate::postgres::changes::Looker;
 use crate::postgres::connect::Pool;
 use crate::postgres::control::{Armed, Arming, Awake, Control};
@@ -445,11 +445,21 @@ impl Collect {
         self.board
             .set_window(limits.window_remaining.into(), limits.window_max.into());
         self.board.set_daily_remaining(limits.daily_remaining);
-        let quota = self.door.pace.paused().filter(|pause| pause.why == Why::Daily).map(|pause| {
-            let left = humantime::format_duration(Duration::from_secs(pause.left.as_secs()));
-            format!("HubSpot's daily quota is spent; pushing goes on in {left}, the changes wait in the database")
-        });
+        let (mut quota, mut reserve) = (None, None);
+        if let Some(withheld) = self.door.pace.withheld() {
+            let left = whole_seconds(withheld.left);
+            if withheld.spent {
+                quota = Some(format!(
+                    "HubSpot's daily quota is spent; pushing goes on in {left}, the changes wait in the database"
+                ));
+            } else {
+                reserve = Some(format!(
+                    "what is left of HubSpot's daily quota is kept for live changes; sweeps go on in {left}"
+                ));
+            }
+        }
         self.board.set_condition(Condition::Quota, quota);
+        self.board.set_condition(Condition::Reserve, reserve);
         self.report_hubspot();
     }
 

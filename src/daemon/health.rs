@@ -27,6 +27,9 @@ impl Limits {
     }
 }
 
+/// The check of the last complete sweep.
+const SWEEP_AGE: &str = "sweep:age";
+
 /// How well the daemon is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -94,6 +97,12 @@ pub fn verdict(state: &State, limits: &config::Health, every: Duration, now: Ins
             check.status = check.status.min(Status::Warn);
         }
     }
+    if state.conditions.contains_key(&Condition::Reserve) {
+        // Changes still go, sweeps cannot.
+        for check in checks.iter_mut().filter(|check| check.name == SWEEP_AGE) {
+            check.status = check.status.min(Status::Warn);
+        }
+    }
     Verdict::of(checks, "in step")
 }
 
@@ -101,6 +110,7 @@ fn severity(condition: Condition) -> Status {
     match condition {
         Condition::Database | Condition::Breaker | Condition::Hubspot | Condition::Schema => Status::Fail,
         Condition::Quota
+        | Condition::Reserve
         | Condition::Deaf
         | Condition::Triggers
         | Condition::Unnamed
@@ -154,7 +164,7 @@ fn sweep(state: &State, every: Duration, now: Instant, wall: i64) -> Check {
         }
     };
     let status = if age >= allowed { Status::Fail } else { young };
-    Check::aged("sweep:age", status, age, words)
+    Check::aged(SWEEP_AGE, status, age, words)
 }
 
 fn coarse(age: Duration) -> humantime::FormattedDuration {
@@ -352,6 +362,18 @@ mod tests {
         assert_eq!(judge(&board, HOUR * 9).status, Status::Warn);
         board.set_condition(Condition::Database, Some("connection refused".to_owned()));
         assert_eq!(judge(&board, HOUR * 9).status, Status::Fail, "that is no age");
+    }
+
+    #[test]
+    fn while_the_reserve_is_kept_no_sweep_is_missed_and_changes_are() {
+        let board = fresh();
+        board.set_condition(
+            Condition::Reserve,
+            Some("the rest is for live changes".to_owned()),
+        );
+        assert_eq!(judge(&board, HOUR * 9).status, Status::Warn);
+        board.set_backlog(0, 1, Some(Instant::now()));
+        assert_eq!(judge(&board, HOUR * 9).status, Status::Fail);
     }
 
     #[test]

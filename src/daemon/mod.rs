@@ -203,9 +203,10 @@ impl Shared {
                 observed.request(seen.endpoint, status, seen.took);
             }),
         });
-        Ok(client
-            .map_err(|error| Exit::new(CONFIGURATION, error).hint("look at [hubspot] and the token"))?
-            .asking(Arc::new(move || asked.may_ask())))
+        let client = client
+            .map_err(|error| Exit::new(CONFIGURATION, error).hint("look at [hubspot] and the token"))?;
+        client.pace().set_reserve(config.hubspot.daily_reserve);
+        Ok(client.asking(Arc::new(move || asked.may_ask())))
     }
 
     /// Starts the tasks that last as long as the daemon.

@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::endpoint::Call;
 use super::error::{Asked, Cause, Failed};
-use super::pace::{Budget, Heard, Pace, Slot, Verdict};
+use super::pace::{Budget, Heard, HeardDay, Pace, Slot, Verdict};
 use super::reply;
 use super::transport::{Incoming, Lost, Outgoing, Transport, Wire};
 
@@ -229,7 +229,10 @@ impl Client {
         {
             slot.halt(failed.advice.to_owned());
         }
-        slot.answered(headers.heard, headers.daily_remaining, verdict);
+        if let Some(theirs) = headers.date {
+            slot.told_time(theirs);
+        }
+        slot.answered(headers.heard, headers.day, verdict);
         result
     }
 
@@ -276,7 +279,8 @@ pub(super) struct Answer {
 #[derive(Default)]
 struct Headers {
     heard: Heard,
-    daily_remaining: Option<u64>,
+    day: HeardDay,
+    date: Option<jiff::Timestamp>,
     retry_after: Option<Duration>,
     correlation_id: Option<String>,
 }
@@ -297,7 +301,11 @@ impl Headers {
                 window: number("x-hubspot-ratelimit-interval-milliseconds").map(Duration::from_millis),
                 remaining: small("x-hubspot-ratelimit-remaining"),
             },
-            daily_remaining: number("x-hubspot-ratelimit-daily-remaining"),
+            day: HeardDay {
+                quota: number("x-hubspot-ratelimit-daily"),
+                remaining: number("x-hubspot-ratelimit-daily-remaining"),
+            },
+            date: text("date").and_then(|text| Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp())),
             retry_after: text("retry-after").and_then(retry_after),
             correlation_id: text("x-hubspot-correlation-id")
                 .filter(|id| super::redact::is_correlation_id(id))

@@ -26,7 +26,7 @@ pub mod wire;
 
 pub use client::{Answered, Client, Observed, Observer, Settings, Setup};
 pub use error::{Disposition, Failed, Policy};
-pub use pace::{Budget, Halt, Lane, Limits, Pace, Pause, Slot, Why};
+pub use pace::{Budget, Halt, Lane, Limits, Pace, Pause, Slot, Why, Withheld};
 pub use wire::{
     ASSOCIATION_READ_MAX, Account, Associated, AssociationKind, AssociationPage, AssociationType, BatchReply,
     CreateInput, Dissociated, Done, Found, FoundLink, PropertyInfo, ReadLinks, RecordError, UpdateInput,

@@ -13,11 +13,14 @@ mod slot;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::retry::Schedule;
+use crate::sync::day::Day;
+pub use crate::sync::day::Heard as HeardDay;
 pub use crate::sync::lanes::{Budget, Heard, Lane};
 use crate::sync::lanes::{Grant, Lanes};
 use slot::Place;
@@ -32,6 +35,12 @@ const LOCK: Duration = Duration::from_secs(2);
 
 /// How long we wait where HubSpot refuses for the day and its midnight is not known.
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// A quota that is spent so soon after midnight is the old day's still.
+const EARLY: Duration = Duration::from_secs(900);
+
+/// How soon it is asked for then.
+const EARLY_PAUSE: Duration = Duration::from_secs(60);
 
 /// Both clocks may differ a little: a day is over when this much of the next is.
 const MIDNIGHT_MARGIN: Duration = Duration::from_secs(5);
@@ -62,8 +71,10 @@ struct State {
     searches: Lanes,
     halt: Option<Halt>,
     why: Why,
-    daily_remaining: Option<u64>,
+    day: Day,
     zone: Option<TimeZone>,
+    /// How far HubSpot's clock is ahead of ours.
+    ahead: SignedDuration,
     troubles: u32,
     /// When the first of them was met.
     trouble_since: Option<Instant>,
@@ -112,6 +123,15 @@ pub struct Pause {
     pub left: Duration,
 }
 
+/// What the day withholds from sweep and mirror.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Withheld {
+    /// Whether the whole quota is spent; otherwise what is left is kept for live changes.
+    pub spent: bool,
+    /// How long until the portal's midnight.
+    pub left: Duration,
+}
+
 /// What is left of the token's limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -143,8 +163,9 @@ impl Pace {
                 searches: Lanes::new(SEARCHES),
                 halt: None,
                 why: Why::Window,
-                daily_remaining: None,
+                day: Day::new(0.0),
                 zone: None,
+                ahead: SignedDuration::ZERO,
                 troubles: 0,
                 trouble_since: None,
                 schedule: Schedule::new(Duration::from_millis(250), Duration::from_secs(30)),
@@ -157,6 +178,12 @@ impl Pace {
     /// Replaces the configured budget (a reload); what headers say corrects it again.
     pub fn configure(&self, budget: Budget) {
         self.lock().window.set_budget(budget);
+        self.changed.notify_waiters();
+    }
+
+    /// Keeps a part of the daily quota, 0 to 1, for live changes.
+    pub fn set_reserve(&self, reserve: f64) {
+        self.lock().day.set_reserve(reserve);
         self.changed.notify_waiters();
     }
 
@@ -244,6 +271,23 @@ impl Pace {
         (!left.is_zero()).then_some(Pause { why: state.why, left })
     }
 
+    /// Why sweep and mirror may send nothing for a long time, and how long: the daily quota is spent, or what is left of it
+    /// is kept for live changes.
+    pub fn withheld(&self) -> Option<Withheld> {
+        let now = self.now();
+        if let Some(pause) = self.paused().filter(|pause| pause.why == Why::Daily) {
+            return Some(Withheld {
+                spent: true,
+                left: pause.left,
+            });
+        }
+        let (spare, until) = self.lock().day.spare(now)?;
+        (spare == 0).then(|| Withheld {
+            spent: false,
+            left: until.saturating_sub(now),
+        })
+    }
+
     /// For how long requests have failed one after the other (5xx, time-outs, resets), if enough of them did that it
     /// is not a single batch's bad luck.
     pub fn silent_for(&self) -> Option<Duration> {
@@ -259,12 +303,14 @@ impl Pace {
         Limits {
             window_remaining: state.window.remaining(now),
             window_max: state.window.budget().requests,
-            daily_remaining: state.daily_remaining,
+            daily_remaining: state.day.remaining(now),
         }
     }
 
     fn hold(self: &Arc<Pace>, limit: Limit, grant: Grant) -> Slot {
+        let day = self.lock().day.request();
         Slot {
+            day,
             pace: Arc::clone(self),
             limit,
             grant,
@@ -312,7 +358,7 @@ impl State {
         let usual = match why {
             Why::Window | Why::Trouble => self.window.budget().window,
             Why::Second => Duration::from_secs(1),
-            Why::Daily => self.until_midnight().unwrap_or(HOUR),
+            Why::Daily => self.until_reset(),
             Why::Locked => LOCK,
             Why::Migration => Duration::from_secs(60),
         };
@@ -339,9 +385,23 @@ impl State {
         }
     }
 
-    fn until_midnight(&self) -> Option<Duration> {
+    /// HubSpot's present time where the portal is.
+    fn portal_now(&self) -> Option<jiff::Zoned> {
         let zone = self.zone.clone()?;
-        until_midnight(&jiff::Timestamp::now().to_zoned(zone))
+        let now = jiff::Timestamp::now().checked_add(self.ahead).ok()?;
+        Some(now.to_zoned(zone))
+    }
+
+    /// How long the day lasts that HubSpot speaks of.
+    fn until_midnight(&self) -> Duration {
+        let now = self.portal_now();
+        now.and_then(|now| until_midnight(&now)).unwrap_or(HOUR)
+    }
+
+    /// How long a spent quota is spent.
+    fn until_reset(&self) -> Duration {
+        let now = self.portal_now();
+        now.and_then(|now| until_reset(&now)).unwrap_or(HOUR)
     }
 }
 
@@ -350,6 +410,17 @@ fn until_midnight(now: &jiff::Zoned) -> Option<Duration> {
     let midnight = now.tomorrow().ok()?.start_of_day().ok()?;
     let left = Duration::try_from(now.duration_until(&midnight)).ok()?;
     Some(left + MIDNIGHT_MARGIN)
+}
+
+/// The same where HubSpot says that the quota is spent: in the first minutes of a day that is yesterday's, which
+/// returns in a moment, and not in a day.
+fn until_reset(now: &jiff::Zoned) -> Option<Duration> {
+    let begun = now.start_of_day().ok()?;
+    let since = Duration::try_from(begun.duration_until(now)).ok()?;
+    if since < EARLY {
+        return Some(EARLY_PAUSE);
+    }
+    until_midnight(now)
 }
 
 #[cfg(test)]

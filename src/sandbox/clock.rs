@@ -64,6 +64,12 @@ pub(super) fn instant_text(ms: i64) -> String {
     instant.strftime(format).to_string()
 }
 
+/// The instant as a `Date` header has it.
+pub(super) fn date_text(ms: i64) -> String {
+    let instant = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    instant.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
 /// A seeded generator (SplitMix64); good enough to shuffle answers.
 #[derive(Debug, Clone)]
 pub(super) struct Dice(u64);

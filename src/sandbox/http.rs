@@ -6,6 +6,7 @@
 
 use super::Shared;
 use super::admission::{forbidden, unauthorised};
+use super::clock::date_text;
 use super::clock::instant_text;
 use super::control;
 use super::fault::{Answer, Endpoint, Fault, Strike, When};
@@ -125,7 +126,7 @@ pub(super) async fn exchange(shared: Arc<Shared>, incoming: Incoming) -> (Delive
     let endpoint = route.as_ref().map_or(Endpoint::Any, Route::endpoint);
     let number = shared.arrived(&incoming, endpoint);
     pause(shared.latency() / 2).await;
-    let (delivery, headers) = match shared.admit(route.as_ref(), &incoming) {
+    let (delivery, mut headers) = match shared.admit(route.as_ref(), &incoming) {
         Err(refused) => {
             let (reply, headers) = *refused;
             (Delivery::Whole(reply), headers)
@@ -140,6 +141,7 @@ pub(super) async fn exchange(shared: Arc<Shared>, incoming: Incoming) -> (Delive
         shared.world().log.answered(number, reply.status);
     }
     shared.changed();
+    headers.push(("date", date_text(shared.clock.now_ms())));
     (delivery, headers)
 }
 

@@ -103,6 +103,8 @@ pub struct Lanes {
     /// The newest request whose `Remaining` we heard.
     newest_heard: u64,
     closed_until: Duration,
+    /// How many more requests sweep and mirror may be granted, and until when that holds.
+    spare: Option<(u64, Duration)>,
     halted: bool,
     /// One request at a time, until one granted from this number on succeeds.
     careful: Option<u64>,
@@ -148,6 +150,7 @@ impl Lanes {
             foreign: (0, Duration::ZERO),
             newest_heard: 0,
             closed_until: Duration::ZERO,
+            spare: None,
             halted: false,
             careful: None,
             last_paced: Lane::Mirror,
@@ -275,6 +278,18 @@ impl Lanes {
         self.careful.is_some_and(|first| number < first)
     }
 
+    /// Says how many requests the day has left for sweep and mirror, and until when that holds; `None`: it sets them no
+    /// limit. What was granted and is not picked up yet counts against it.
+    pub fn set_spare(&mut self, spare: Option<(u64, Duration)>) {
+        self.spare = spare;
+    }
+
+    /// Until when the day has nothing left for sweep and mirror.
+    fn spared_until(&self, now: Duration) -> Option<Duration> {
+        let (spare, until) = self.spare?;
+        (now < until && self.granted.len() as u64 >= spare).then_some(until)
+    }
+
     /// Until when nothing is granted.
     pub fn closed_until(&self) -> Duration {
         self.closed_until
@@ -335,7 +350,7 @@ impl Lanes {
             return None;
         }
         let change = self.first(Lane::Change).filter(|_| self.change_may(now));
-        let paced = self.first_paced().filter(|_| self.paced_may(now));
+        let paced = self.first_paced(now).filter(|_| self.paced_may(now));
         match (change, paced) {
             // Nothing can be kept back of one request, so the lanes take turns.
             (Some(change), Some(paced)) if self.allowed(now) < 2 || self.budget.in_flight < 2 => {
@@ -353,7 +368,10 @@ impl Lanes {
     }
 
     /// Sweep and mirror take turns.
-    fn first_paced(&self) -> Option<Ticket> {
+    fn first_paced(&self, now: Duration) -> Option<Ticket> {
+        if self.spared_until(now).is_some() {
+            return None;
+        }
         let other = if self.last_paced == Lane::Sweep {
             Lane::Mirror
         } else {
@@ -363,7 +381,7 @@ impl Lanes {
     }
 
     fn change_may(&self, now: Duration) -> bool {
-        let paced_waits = self.first_paced().is_some();
+        let paced_waits = self.first_paced(now).is_some();
         if !paced_waits && self.grants[Share::Paced as usize].is_empty() {
             return true;
         }
@@ -445,8 +463,9 @@ impl Lanes {
             self.answered.front().map(|first| first.at + window),
             self.grants[0].front().map(|at| *at + window),
             self.grants[1].front().map(|at| *at + window),
-            self.first_paced().and_then(|_| self.grid_next(now)),
+            self.first_paced(now).and_then(|_| self.grid_next(now)),
             Some(self.foreign.1),
+            self.spared_until(now),
         ];
         ends.into_iter().flatten().filter(|at| *at > now).min()
     }

@@ -8,6 +8,7 @@ pub mod answer;
 pub mod arming;
 pub mod backlog;
 pub mod change;
+pub mod day;
 pub mod deletion;
 pub mod doubt;
 pub mod guard;

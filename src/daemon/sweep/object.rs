@@ -7,7 +7,7 @@
 use super::Sweeper;
 use crate::daemon::board::{Board, Lease};
 use crate::daemon::door::{Batch, Door, Tally};
-use crate::hubspot::Lane;
+use crate::hubspot::{Lane, Pace};
 use crate::postgres::ErrorKind;
 use crate::retry::Schedule;
 use crate::sync::change::{Key, ObjectIndex};
@@ -71,6 +71,7 @@ pub(super) struct Pass<'a> {
 /// How long a pass goes on without any row being finished.
 pub(super) struct Patience {
     board: Arc<Board>,
+    pace: Arc<Pace>,
     /// Ends the waiting for request slots.
     pub(super) stop: CancellationToken,
     give_up: Duration,
@@ -79,6 +80,21 @@ pub(super) struct Patience {
 }
 
 impl Patience {
+    /// Why nothing will be sent for longer than the pass may wait, if the day has nothing left for it.
+    fn withheld(&self) -> Option<String> {
+        let withheld = self
+            .pace
+            .withheld()
+            .filter(|withheld| withheld.left > self.give_up)?;
+        let why = if withheld.spent {
+            "HubSpot's daily quota is spent"
+        } else {
+            "what is left of HubSpot's daily quota is kept for live changes"
+        };
+        let left = humantime::format_duration(Duration::from_secs(withheld.left.as_secs()));
+        Some(format!("nothing could be sent: {why}, sweeps go on in {left}"))
+    }
+
     fn is_over(&self) -> bool {
         self.progressed.elapsed() >= self.give_up
     }
@@ -92,7 +108,7 @@ impl Patience {
                 done = &mut work => return done,
                 () = tokio::time::sleep(LIFE_SIGN) => {
                     self.board.tick("sweep");
-                    if self.is_over() {
+                    if self.is_over() || self.withheld().is_some() {
                         self.stop.cancel();
                     }
                 }
@@ -121,6 +137,7 @@ impl<'a> Pass<'a> {
             began_at: None,
             patience: Patience {
                 board: Arc::clone(&sweeper.board),
+                pace: Arc::clone(&door.pace),
                 stop: sweeper.stop.child_token(),
                 give_up: sweeper.give_up,
                 progressed: Instant::now(),
@@ -238,6 +255,9 @@ impl<'a> Pass<'a> {
         }
         if let Some(reason) = &self.barred {
             return Err(reason.clone());
+        }
+        if let Some(words) = self.patience.withheld() {
+            return Err(words);
         }
         if self.patience.stop.is_cancelled() {
             return Err(self.gave_up());

@@ -1,6 +1,6 @@
 //! A slot: leave to send one request, from its place in the queue to the request's answer.
 
-use super::{Halt, Limit, Pace, Verdict};
+use super::{Halt, HeardDay, Limit, Pace, Verdict};
 use crate::sync::lanes::{Grant, Heard, Lane, Ticket};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,9 @@ impl Place<'_> {
     pub(super) fn try_take(&self) -> Result<Grant, Option<Duration>> {
         let now = self.pace.now();
         let mut state = self.pace.lock();
+        let spare = state.day.spare(now);
         let lanes = state.of(self.limit);
+        lanes.set_spare(spare);
         let advance = lanes.advance(now);
         let mine = lanes.take(self.ticket);
         drop(state);
@@ -42,6 +44,8 @@ pub struct Slot {
     pub(super) pace: Arc<Pace>,
     pub(super) limit: Limit,
     pub(super) grant: Grant,
+    /// Counts the requests of the day.
+    pub(super) day: u64,
     pub(super) sent: bool,
 }
 
@@ -56,8 +60,13 @@ impl Slot {
         self.sent = true;
     }
 
+    /// An answer told HubSpot's clock.
+    pub(in crate::hubspot) fn told_time(&self, theirs: jiff::Timestamp) {
+        self.pace.lock().ahead = theirs.duration_since(jiff::Timestamp::now());
+    }
+
     /// The request's answer, or its failure, is known.
-    pub(in crate::hubspot) fn answered(self, heard: Heard, daily_remaining: Option<u64>, verdict: Verdict) {
+    pub(in crate::hubspot) fn answered(self, heard: Heard, day: HeardDay, verdict: Verdict) {
         let now = self.pace.now();
         let number = self.grant.number;
         let mut state = self.pace.lock();
@@ -65,9 +74,8 @@ impl Slot {
         if self.limit == Limit::Window {
             state.window.hear(number, heard, now);
         }
-        if daily_remaining.is_some() {
-            state.daily_remaining = daily_remaining;
-        }
+        let midnight = now + state.until_midnight();
+        state.day.hear(self.day, day, midnight);
         match verdict {
             Verdict::Answered => {
                 state.of(self.limit).succeeded(number);
@@ -98,6 +106,7 @@ impl Drop for Slot {
             state.of(self.limit).answered(self.grant.number, now);
         } else {
             state.of(self.limit).refund(self.grant.number);
+            state.day.refund(self.day);
         }
         drop(state);
         self.pace.changed.notify_waiters();

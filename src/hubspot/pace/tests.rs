@@ -12,7 +12,7 @@ fn pace(requests: u32, in_flight: u32) -> Arc<Pace> {
 
 fn answer(mut slot: Slot, verdict: Verdict) {
     slot.send();
-    slot.answered(Heard::default(), None, verdict);
+    slot.answered(Heard::default(), HeardDay::default(), verdict);
 }
 
 /// How long until the next change gets a slot and is answered well.
@@ -94,7 +94,7 @@ async fn every_policy_waits_as_long_as_it_lasts_and_retry_after_wins() {
 async fn an_exhausted_day_ends_at_the_portals_midnight() {
     let pace = pace(100, 8);
     pace.set_day(Some("Nowhere/Unknown"), Some(0));
-    let expected = until_midnight(&jiff::Timestamp::now().to_zoned(TimeZone::UTC)).unwrap();
+    let expected = until_reset(&jiff::Timestamp::now().to_zoned(TimeZone::UTC)).unwrap();
     answer(pace.slot(Lane::Change).await, Verdict::Slower(Why::Daily, None));
     let left = pace.paused().unwrap().left;
     assert!(
@@ -112,6 +112,46 @@ fn midnight_is_found_also_on_days_of_23_and_25_hours() {
         assert_eq!(left("2026-03-29T00:00[Europe/Berlin]"), hours(23));
         assert_eq!(left("2026-10-25T00:00[Europe/Berlin]"), hours(25));
     }
+}
+
+#[test]
+fn a_quota_spent_right_after_midnight_is_yesterdays() {
+    let left = |text: &str| until_reset(&text.parse().unwrap()).unwrap();
+    assert_eq!(left("2026-11-20T00:00:05-05:00[-05:00]"), EARLY_PAUSE);
+    assert_eq!(left("2026-11-20T00:14:59-05:00[-05:00]"), EARLY_PAUSE);
+    assert!(left("2026-11-20T00:15:00-05:00[-05:00]") > Duration::from_secs(23 * 3600));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_reserve_of_the_day_is_left_to_changes_until_midnight() {
+    let pace = pace(1000, 8);
+    pace.set_reserve(0.1);
+    let mut slot = pace.slot(Lane::Change).await;
+    slot.send();
+    let day = HeardDay {
+        quota: Some(1000),
+        remaining: Some(103),
+    };
+    slot.answered(Heard::default(), day, Verdict::Answered);
+    for _ in 0..3 {
+        assert_eq!(pace.withheld(), None);
+        answer(pace.slot(Lane::Sweep).await, Verdict::Answered);
+    }
+    let withheld = pace.withheld().unwrap();
+    assert!(!withheld.spent);
+    for lane in [Lane::Sweep, Lane::Mirror] {
+        let waiting = tokio::time::timeout(Duration::from_secs(600), pace.slot(lane)).await;
+        assert!(waiting.is_err());
+        let waiting = tokio::time::timeout(Duration::from_secs(600), pace.search_slot(lane)).await;
+        assert!(waiting.is_err());
+    }
+    assert!(wait_for_change(&pace).await.is_zero());
+    assert_eq!(pace.limits().daily_remaining, Some(99));
+    // Of a portal whose zone is not known, the day is taken to end within the hour.
+    let since = Instant::now();
+    answer(pace.slot(Lane::Sweep).await, Verdict::Answered);
+    assert!(since.elapsed() <= HOUR);
+    assert_eq!(pace.withheld(), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -178,7 +218,11 @@ async fn limits_tell_what_the_headers_told() {
         window: None,
         remaining: Some(50),
     };
-    slot.answered(heard, Some(1234), Verdict::Answered);
+    let day = HeardDay {
+        quota: Some(250_000),
+        remaining: Some(1234),
+    };
+    slot.answered(heard, day, Verdict::Answered);
     let limits = pace.limits();
     assert_eq!(limits.window_remaining, 50);
     assert_eq!(limits.window_max, 190);
