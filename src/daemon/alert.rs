@@ -125,19 +125,7 @@ impl Alert {
 
 /// This machine's name, for people.
 fn host() -> String {
-    // Under the unit's confinement /proc shows processes only.
-    let read = |path| {
-        std::fs::read_to_string(path)
-            .unwrap_or_default()
-            .trim()
-            .to_owned()
-    };
-    let mut names = ["/proc/sys/kernel/hostname", "/etc/hostname"]
-        .into_iter()
-        .map(read);
-    names
-        .find(|name| !name.is_empty())
-        .unwrap_or_else(|| "this machine".to_owned())
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Tells of failures and recoveries until the daemon stops.

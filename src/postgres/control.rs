@@ -439,10 +439,11 @@ fn late_error(doing: &'static str, late: tokio::time::error::Elapsed) -> Error {
     Error::with_source(ErrorKind::Unreachable, doing, late)
 }
 
-/// The name of this machine, for people.
+/// The name of this machine, for people. Asked of the kernel: under the unit's confinement /proc shows processes only.
 fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim()
+    let name = rustix::system::uname();
+    name.nodename()
+        .to_string_lossy()
         .chars()
         .filter(char::is_ascii_graphic)
         .take(HOST_NAME_BYTES_MAX)
