@@ -94,7 +94,7 @@ async fn a_quota_spent_for_hours_ends_a_sweep_at_once_and_nothing_failed() {
     let stage = stage("quota_sweep", "").await;
     known_contacts(&stage, 450).await;
     let daemon = stage.start().await;
-    before_midnight(&stage, Duration::from_secs(5 * 3600));
+    before_midnight(&stage, Duration::from_secs(5 * 3600 + 1800));
     stage.sandbox.limit(None, Some(1_000));
     stage.sandbox.spend(0, 1_000);
     for _ in 0..2 {
@@ -102,7 +102,7 @@ async fn a_quota_spent_for_hours_ends_a_sweep_at_once_and_nothing_failed() {
         assert_eq!(run["outcome"], "incomplete", "{run}");
         let error = run["error"].as_str().unwrap();
         assert!(
-            error.contains("daily quota is spent") && error.contains("4h"),
+            error.contains("daily quota is spent") && error.contains("in 5h"),
             "{run}"
         );
         assert_eq!(counts(&run, "contacts"), (0, 0, 0));
@@ -124,7 +124,7 @@ async fn the_reserve_stops_a_sweep_and_leaves_the_day_to_live_changes() {
     .await;
     known_contacts(&stage, 1_500).await;
     let daemon = stage.start().await;
-    before_midnight(&stage, Duration::from_secs(5 * 3600));
+    before_midnight(&stage, Duration::from_secs(5 * 3600 + 1800));
     // 212 are left, 200 of them for changes.
     stage.sandbox.limit(None, Some(1_000));
     stage.sandbox.spend(0, 788);
@@ -150,7 +150,7 @@ async fn the_reserve_stops_a_sweep_and_leaves_the_day_to_live_changes() {
     stage.wait_drained().await;
     assert_eq!(written(&stage.sandbox.world(), "8"), 1, "changes go on");
     stage.sandbox.limit(None, None);
-    stage.sandbox.advance(Duration::from_secs(5 * 3600));
+    stage.sandbox.advance(Duration::from_secs(6 * 3600));
     assert_eq!(daemon.stop().await, Some(0));
     let daemon = stage.start().await;
     let run = daemon.sweep().await;
