@@ -63,6 +63,7 @@ mod sandbox;
 mod scarcity;
 mod setup;
 mod signals;
+mod simulation;
 mod socket;
 mod startup;
 mod sweep;

@@ -93,6 +93,16 @@ impl Portal {
         self.shared.faults().add(fault);
     }
 
+    /// Refuses writes to the records whose property has this value, as [`super::Sandbox::refuse_record`].
+    ///
+    /// # Panics
+    /// If the type was never defined.
+    pub fn refuse_record(&self, object: &str, property: &str, value: &str, times: Option<u32>) {
+        self.world()
+            .refuse_record(object, property, value, times)
+            .expect("the object type was defined");
+    }
+
     /// Forgets all faults and rules of refusal.
     pub fn clear_faults(&self) {
         self.shared.clear_faults();

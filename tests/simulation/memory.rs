@@ -1,0 +1,155 @@
+//! What the tables of ours remember of creates and links that are under way, as `src/postgres/intent.rs` and
+//! `src/postgres/links.rs` write and read it.
+
+use super::model::Model;
+use hubsyncd::mapping::Link;
+use hubsyncd::postgres::intent::Noted;
+use hubsyncd::sync::change::{Key, ObjectIndex, Op};
+use hubsyncd::sync::doubt::Due;
+use hubsyncd::sync::linking::{Beside, NOW, Note, Pair};
+use hubsyncd::sync::record::Intent;
+
+/// A row of `hubsyncd.intent`.
+#[derive(Debug, Clone, Default)]
+pub struct Intended {
+    /// The id that HubSpot gave and the row does not hold yet.
+    pub hubspot_id: Option<String>,
+    /// All else.
+    pub intent: Intent,
+}
+
+impl Model {
+    /// Notes what is about to be sent.
+    pub fn intend(&mut self, object: ObjectIndex, notes: &[Noted], now: i64) {
+        for note in notes {
+            let place = (object, Key::clone(&note.key));
+            let intent = &mut self.intents.entry(place).or_default().intent;
+            intent.match_value.clone_from(&note.match_value);
+            intent.trace = Some(note.trace.clone());
+            intent.update_only = note.match_value.is_none();
+            intent.noted_at = now;
+        }
+    }
+
+    /// Takes back what will not be done.
+    pub fn withdraw(&mut self, object: ObjectIndex, notes: &[Noted]) {
+        for note in notes {
+            if let Some(intended) = self.intents.get_mut(&(object, Key::clone(&note.key)))
+                && intended.intent.trace.as_ref() == Some(&note.trace)
+            {
+                intended.intent.match_value = None;
+                intended.intent.trace = None;
+            }
+        }
+    }
+
+    /// Keeps an id that HubSpot gave.
+    pub fn keep_id(&mut self, object: ObjectIndex, key: &Key, id: &str, now: i64) {
+        let intended = self.intents.entry((object, Key::clone(key))).or_default();
+        intended.hubspot_id = Some(id.to_owned());
+        intended.intent.noted_at = now;
+    }
+
+    /// Notes that a row is due to be pushed once more.
+    pub fn owe(&mut self, object: ObjectIndex, key: &Key, due: Due, now: i64) {
+        let place = (object, Key::clone(key));
+        let intent = &mut self.intents.entry(place).or_insert_with(|| Intended {
+            hubspot_id: None,
+            intent: Intent {
+                noted_at: now,
+                ..Intent::default()
+            },
+        });
+        let intent = &mut intent.intent;
+        let within = i64::try_from(due.within.as_micros()).expect("nothing is due in so many years");
+        intent.due_at = Some(now + within);
+        intent.due_full = due.full;
+        intent.named = false;
+        intent.update_only |= due.update_only;
+    }
+
+    /// Forgets the intent of a row that is gone, but for a create whose outcome is not known.
+    pub fn bury(&mut self, object: ObjectIndex, key: &Key) {
+        let place = (object, Key::clone(key));
+        let over =
+            |intended: &Intended| intended.intent.match_value.is_none() || intended.hubspot_id.is_some();
+        if self.intents.get(&place).is_some_and(over) {
+            self.intents.remove(&place);
+        }
+    }
+
+    /// Names what is due; whether anything was.
+    pub fn name_due(&mut self, now: i64) -> bool {
+        let mut due = Vec::new();
+        for (place, intended) in &mut self.intents {
+            let intent = &mut intended.intent;
+            if !intent.named && intent.due_at.is_some_and(|at| at <= now) {
+                intent.named = true;
+                due.push((place.clone(), intent.due_full));
+            }
+        }
+        for ((object, key), full) in &due {
+            self.name(*object, key, if *full { Op::New } else { Op::Update }, now);
+        }
+        !due.is_empty()
+    }
+
+    /// Writes what is remembered of a link.
+    pub fn note_link(&mut self, object: ObjectIndex, key: &Key, note: &Note, now: i64) {
+        let place = (object, Key::clone(key), note.link.clone(), note.to.clone());
+        match &note.row {
+            None => drop(self.links.remove(&place)),
+            Some(row) => {
+                let mut row = row.clone();
+                row.unsettled = row.unsettled.map(|at| if at == NOW { now } else { at });
+                self.links.insert(place, row);
+            }
+        }
+    }
+
+    /// Our other links between the same two records.
+    pub fn links_beside(&self, object: ObjectIndex, link: usize, pairs: &[(Key, Pair)]) -> Vec<Vec<Beside>> {
+        let own = &self.mapping.objects[object].links[link];
+        let beside = |(key, pair): &(Key, Pair)| {
+            let mut found = Vec::new();
+            for ((of, by, name, to), row) in &self.links {
+                let this = *of == object && by == key && *name == own.name();
+                let Some(declared) = self.mapping.objects[*of]
+                    .links
+                    .iter()
+                    .find(|link| link.name() == *name)
+                else {
+                    continue;
+                };
+                for reversed in [false, true] {
+                    let (from_id, to_id) = if reversed {
+                        (&pair.to, &pair.from)
+                    } else {
+                        (&pair.from, &pair.to)
+                    };
+                    let ends = self.ends(*of, declared, reversed) == self.ends(object, own, false);
+                    if !this && ends && to == to_id && row.from.as_ref() == Some(from_id) {
+                        found.push(Beside {
+                            same: declared.label == own.label && (!reversed || own.label.is_none()),
+                            found: row.found,
+                            state: row.state,
+                        });
+                    }
+                }
+            }
+            found
+        };
+        pairs.iter().map(beside).collect()
+    }
+
+    /// The object types that a link leads from and to.
+    fn ends(&self, object: ObjectIndex, link: &Link, reversed: bool) -> (String, String) {
+        let to = self.mapping.position(&link.to).expect("the target is declared");
+        let of = |object: ObjectIndex| self.mapping.objects[object].object_type.clone();
+        if reversed {
+            (of(to), of(object))
+        } else {
+            (of(object), of(to))
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! One run: troubled times, then quiet ones, then the oracle.
+
+use super::daemon::{boot, configuration, live};
+use super::dice::Dice;
+use super::oracle;
+use super::script::Script;
+use super::world::{Trouble, World};
+use hubsyncd::config::Config;
+use hubsyncd::mapping::Mapping;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// What is run.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    pub seed: u64,
+    pub steps: u64,
+    pub trouble: Trouble,
+}
+
+/// What came of it.
+pub struct Outcome {
+    pub trace: Vec<String>,
+    pub wrong: Vec<String>,
+}
+
+impl Plan {
+    pub fn of(seed: u64) -> Plan {
+        Plan {
+            seed,
+            steps: 20,
+            trouble: Trouble::of(seed),
+        }
+    }
+}
+
+/// Runs a plan on a thread and a clock of its own.
+pub fn run(plan: Plan) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O needs nothing");
+    hubsyncd::retry::seed(plan.seed);
+    runtime.block_on(async {
+        let mapping = Arc::new(Mapping::built_in());
+        let world = World::new(plan.seed, plan.trouble, Arc::clone(&mapping));
+        boot();
+        world.trace(format_args!("{:?}", plan));
+        let mut stage = Stage {
+            config: Arc::new(configuration(&mapping)),
+            script: Script::new(&world, plan.seed),
+            dice: Dice::new(plan.seed, 5),
+            daemons: BTreeMap::new(),
+            started: 0,
+            world,
+        };
+        stage.troubled(plan.steps).await;
+        let mut wrong = stage.quiet().await;
+        wrong.extend(stage.world.violations());
+        stage.kill(None).await;
+        Outcome {
+            trace: stage.world.take_trace(),
+            wrong,
+        }
+    })
+}
+
+struct Stage {
+    world: Arc<World>,
+    config: Arc<Config>,
+    script: Script,
+    dice: Dice,
+    /// The daemons that run, by number.
+    daemons: BTreeMap<u64, JoinHandle<()>>,
+    started: u64,
+}
+
+impl Stage {
+    fn start(&mut self) {
+        self.started += 1;
+        let life = live(Arc::clone(&self.world), Arc::clone(&self.config), self.started);
+        self.daemons.insert(self.started, tokio::spawn(life));
+    }
+
+    /// Kills a daemon, or all.
+    async fn kill(&mut self, one: Option<u64>) {
+        let numbers: Vec<u64> = self.daemons.keys().copied().collect();
+        for number in numbers
+            .into_iter()
+            .filter(|number| one.is_none_or(|one| one == *number))
+        {
+            let Some(daemon) = self.daemons.remove(&number) else {
+                continue;
+            };
+            self.world.trace(format_args!("daemon {number}: killed"));
+            daemon.abort();
+            // Killed is the usual end; what else it may be shows in what it left undone.
+            let _ = daemon.await;
+            self.world.unlock(number);
+            self.world.pause(2).await;
+        }
+    }
+
+    /// One of the daemons that run.
+    fn any(&mut self) -> Option<u64> {
+        let numbers: Vec<u64> = self.daemons.keys().copied().collect();
+        self.dice.pick(&numbers).copied()
+    }
+
+    async fn troubled(&mut self, steps: u64) {
+        let trouble = self.world.trouble;
+        self.start();
+        for _ in 0..steps {
+            self.script.act().await;
+            if self.dice.permille(trouble.people) {
+                self.script.people();
+            }
+            if self.dice.permille(trouble.outages) {
+                self.script.outage();
+            }
+            if self.dice.permille(trouble.crashes) {
+                let one = self.any();
+                self.kill(one).await;
+                self.world.pause(self.dice.between(1, 3_000)).await;
+                self.start();
+            }
+            if self.dice.permille(trouble.freezes) {
+                let length = Duration::from_millis(self.dice.between(100, 60_000));
+                if let Some(one) = self.any() {
+                    self.world.freeze(one, length);
+                }
+                if self.daemons.len() < 2 {
+                    self.start();
+                }
+            }
+            if self.dice.permille(30) {
+                self.world.sweeps_wanted.fetch_add(1, Ordering::Relaxed);
+            }
+            let pause = if self.dice.permille(100) { 5_000 } else { 400 };
+            self.world.pause(self.dice.below(pause)).await;
+        }
+        self.script.finish().await;
+        self.world.troubled.store(false, Ordering::Relaxed);
+        self.world.trace(format_args!("quiet from here on"));
+    }
+
+    /// Waits until nothing waits and nothing is under way; says what still does after hours.
+    async fn settle(&self) -> Option<String> {
+        let mut calm = 0;
+        for _ in 0..7_200 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let waiting = {
+                let model = self.world.model();
+                let due = model
+                    .intents
+                    .values()
+                    .filter(|intended| intended.intent.due_at.is_some() && !intended.intent.named);
+                model.changes.len() + due.count()
+            };
+            let under_way = self.world.under_way.load(Ordering::Relaxed);
+            let swept = self.world.sweeps_done.load(Ordering::Relaxed)
+                >= self.world.sweeps_wanted.load(Ordering::Relaxed);
+            calm = if waiting == 0 && under_way == 0 && swept {
+                calm + 1
+            } else {
+                0
+            };
+            if calm == 3 {
+                return None;
+            }
+        }
+        let model = self.world.model();
+        let due: Vec<String> = model
+            .intents
+            .iter()
+            .filter(|(_, intended)| intended.intent.due_at.is_some())
+            .map(|((object, key), intended)| format!("{object} {key} {intended:?}"))
+            .collect();
+        Some(format!(
+            "it does not come to rest: changes {:?}, due {due:?}",
+            model.changes
+        ))
+    }
+
+    async fn quiet(&mut self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        wrong.extend(self.settle().await);
+        let trouble = self.world.trouble;
+        if wrong.is_empty() && trouble.people == 0 && trouble.refusals == 0 && trouble.network == 0 {
+            wrong.extend(
+                oracle::judge(&self.world)
+                    .into_iter()
+                    .map(|one| format!("without a sweep: {one}")),
+            );
+        }
+        let mut last = Vec::new();
+        // A sweep may find what the next one puts right: of merged records, the one whose row is to fail.
+        for _ in 0..4 {
+            self.world.sweeps_wanted.fetch_add(1, Ordering::Relaxed);
+            wrong.extend(self.settle().await);
+            last = oracle::judge(&self.world);
+            if last.is_empty() || !wrong.is_empty() {
+                break;
+            }
+        }
+        wrong.extend(last);
+        wrong
+    }
+}
