@@ -1,7 +1,7 @@
 //! Tests: what the daemon refuses to work with at its start, and how it says so.
 
 use super::support::daemon::{QUICK, Stage};
-use hubsyncd::sandbox::Settings;
+use hubsyncd::sandbox::{Endpoint, Fault, Settings};
 
 /// A mapping of the bookings alone.
 fn bookings(match_on: &str) -> String {
@@ -135,4 +135,16 @@ async fn creating_by_a_key_that_hubspot_does_not_have_is_refused() {
         log.contains("booking_status") && log.contains("match-on"),
         "{log}"
     );
+}
+
+#[tokio::test]
+async fn an_answer_cut_short_is_not_believed_to_be_the_portal() {
+    for fault in ["empty-results", "unreported"] {
+        let stage = Stage::new("cut_short").await;
+        let fault = Fault::named(fault).unwrap().dropping(100);
+        stage.sandbox.fault(fault.on(Endpoint::Properties));
+        let daemon = stage.start().await;
+        assert_eq!(stage.sandbox.struck().values().sum::<u64>(), 1);
+        assert_eq!(daemon.stop().await, Some(0));
+    }
 }

@@ -100,11 +100,20 @@ pub(super) struct Portal {
     labels: HashMap<(ObjectIndex, usize), AssociationType>,
 }
 
-/// Asks HubSpot until it answers.
+/// Asks HubSpot until it answers. An answer that lacks what the mapping needs is believed when it is given twice: a
+/// portal rarely changes, an answer is easily cut short, and who ends for want of a property is not started again.
 async fn portal(client: &Client, mapping: &Mapping, board: &Board) -> Result<Portal, Exit> {
     let mut pauses = Schedule::new(Duration::from_millis(200), Duration::from_secs(30));
+    let mut doubted = false;
     loop {
         match ask(client, mapping).await {
+            Ok(portal) if !doubted && lacks(&portal, mapping) => {
+                doubted = true;
+                warn!(
+                    "HubSpot names fewer properties than the mapping; it is asked again before that is believed"
+                );
+                tokio::time::sleep(pauses.next()).await;
+            }
             Ok(portal) => {
                 board.set_condition(Condition::Hubspot, None);
                 return portal;
@@ -124,6 +133,19 @@ async fn portal(client: &Client, mapping: &Mapping, board: &Board) -> Result<Por
             }
         }
     }
+}
+
+/// Whether an answer lacks something that the mapping needs.
+fn lacks(answer: &Result<Portal, Exit>, mapping: &Mapping) -> bool {
+    let Ok(portal) = answer else { return true };
+    mapping
+        .objects
+        .iter()
+        .zip(&portal.properties)
+        .any(|(object, known)| {
+            let is_known = |name: &str| known.iter().any(|property| property.name == name);
+            object.properties.iter().any(|property| !is_known(&property.name))
+        })
 }
 
 /// Asks HubSpot once what must be known of it for a mapping.

@@ -138,6 +138,11 @@ pub(super) fn fault(dice: &mut Dice) -> Fault {
             .on(Endpoint::Upsert);
     }
     let (name, times) = dice.weighted(&RAIN);
+    // What drops records from an answer concerns batches of records.
+    let endpoint = match (name, endpoint) {
+        ("partial" | "unreported", Endpoint::Any) => Endpoint::Upsert,
+        (_, endpoint) => endpoint,
+    };
     let times = 1 + dice.below(times as usize) as u32;
     let fault = Fault::named(name).unwrap().on(endpoint).times(times);
     // Some of what lands late lands after the daemon has given it up.

@@ -7,7 +7,8 @@
 //! HUBSYNCD_CHAOS=long cargo test --release --test all chaos:: -- --nocapture
 //! ```
 //!
-//! `HUBSYNCD_CHAOS_SEED=7` makes one run, or the long run, of another seed.
+//! `HUBSYNCD_CHAOS_SEED=7` makes one short run, or the long test, of another seed; with `HUBSYNCD_CHAOS=one` it makes one
+//! of the long test's runs again, which are named by their seeds as they begin.
 
 mod attacks;
 mod dice;
@@ -54,16 +55,15 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn whatever_is_attacked_nothing_is_lost_nothing_doubled_nothing_stale() {
     let seed = number("HUBSYNCD_CHAOS_SEED");
-    let long = match std::env::var("HUBSYNCD_CHAOS").as_deref() {
-        Ok("long") => true,
-        Ok("short") | Err(_) => false,
-        Ok(other) => panic!("HUBSYNCD_CHAOS is long or short, not {other:?}"),
-    };
-    let (plan, seeds, at_a_time) = if long {
-        let first = seed.unwrap_or(1) * 1_000;
-        (LONG, (first..first + LONG_RUNS).collect(), LONG_AT_A_TIME)
-    } else {
-        (SHORT, seed.map_or(SEEDS.to_vec(), |seed| vec![seed]), SEEDS.len())
+    let mode = std::env::var("HUBSYNCD_CHAOS").unwrap_or_else(|_| "short".to_owned());
+    let (plan, seeds, at_a_time) = match mode.as_str() {
+        "short" => (SHORT, seed.map_or(SEEDS.to_vec(), |seed| vec![seed]), SEEDS.len()),
+        "one" => (LONG, vec![seed.expect("HUBSYNCD_CHAOS=one wants a seed")], 1),
+        "long" => {
+            let first = seed.unwrap_or(1) * 1_000;
+            (LONG, (first..first + LONG_RUNS).collect(), LONG_AT_A_TIME)
+        }
+        other => panic!("HUBSYNCD_CHAOS is short, long or one, not {other:?}"),
     };
     let figures = Figures::of_all(&plan, &seeds, at_a_time);
     println!("{figures}");

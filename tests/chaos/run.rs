@@ -10,6 +10,7 @@ use super::writers::{Office, Writer};
 use crate::support::proxy::Silent;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -60,8 +61,10 @@ impl Figures {
                             .enable_all()
                             .build()
                             .unwrap();
-                        let run = runtime.block_on(run(seed, plan));
-                        sum.lock().unwrap().add(run);
+                        // A run that ends early must not take the figures of the others along.
+                        let run = AssertUnwindSafe(|| runtime.block_on(run(seed, plan)));
+                        let figures = catch_unwind(run).unwrap_or_else(|_| Figures::of_a_broken_run(seed));
+                        sum.lock().unwrap().add(figures);
                     }
                 });
             }
@@ -69,6 +72,18 @@ impl Figures {
         let mut sum = sum.into_inner().unwrap();
         sum.took = begin.elapsed();
         sum
+    }
+
+    fn of_a_broken_run(seed: u64) -> Figures {
+        let wrong = vec![format!("seed {seed}: the run ended early; see its panic above")];
+        Figures {
+            runs: 1,
+            verdict: Verdict {
+                wrong,
+                ..Verdict::default()
+            },
+            ..Figures::default()
+        }
     }
 
     pub(super) fn assert_nothing_is_wrong(&self) {
