@@ -7,7 +7,8 @@ use hubsyncd::sandbox::{Endpoint, Fault, Property, Settings, When, World};
 use std::collections::HashSet;
 use std::time::Duration;
 
-const TICKETS: &str = "2-70009";
+/// The tickets' object type.
+pub const TICKETS: &str = "2-70009";
 
 /// The most that the sandbox's index lags: below a quarter of [`SETTLE`].
 const LAG: Duration = Duration::from_millis(80);
@@ -26,7 +27,8 @@ GRANT UPDATE (hubspot_id, synced) ON desk.ticket TO hubsyncd;
 GRANT SELECT, INSERT, UPDATE, DELETE ON desk.ticket TO app;
 ";
 
-fn mapping(adopt: &str) -> String {
+/// Tickets, and requests that settle soon.
+pub fn mapping(adopt: &str) -> String {
     format!(
         "{QUICK}{HUBSPOT}[[object]]\nname = \"tickets\"\ntable = \"desk.ticket\"\ntype = \"{TICKETS}\"\nkey = \"id\"\n\
          hubspot-id = \"hubspot_id\"\nsynced-at = \"synced\"\nmatch-on = \"ref\"\nadopt = \"{adopt}\"\n\
@@ -36,12 +38,17 @@ fn mapping(adopt: &str) -> String {
 
 /// Tickets, whose natural key only Postgres keeps unique, if at all.
 async fn tickets(hint: &str, adopt: &str, unique: bool) -> Stage {
+    stage(hint, &mapping(adopt), unique).await
+}
+
+/// The same with a configuration of the test's own.
+pub async fn stage(hint: &str, toml: &str, unique: bool) -> Stage {
     let settings = Settings {
         search_lag: LAG,
         log_max: 1_000_000,
         ..Settings::default()
     };
-    let stage = Stage::without_setup(hint, settings, &mapping(adopt)).await;
+    let stage = Stage::without_setup(hint, settings, toml).await;
     stage.sql(TABLE).await;
     if unique {
         stage.sql("CREATE UNIQUE INDEX ON desk.ticket (ref)").await;
@@ -69,7 +76,7 @@ fn with_ref<'w>(world: &'w World, reference: &str) -> Vec<&'w hubsyncd::sandbox:
 }
 
 /// Waits until every row is one record with the row's values, and nothing waits or is due.
-async fn wait_in_step(stage: &Stage, deadline: Duration) {
+pub async fn wait_in_step(stage: &Stage, deadline: Duration) {
     let session = stage.database.session().await;
     let mut last = String::new();
     wait_within(deadline, "every ticket is in step", async || {

@@ -2,9 +2,9 @@
 //! people made stays.
 
 use crate::support::DEADLINE;
-use crate::support::daemon::{BOOKINGS, CONTACTS, EXAMS, QUICK, Stage};
-use hubsyncd::sandbox::{Endpoint, Fault, Settings, When, World};
-use serde_json::json;
+use crate::support::daemon::{BOOKINGS, CONTACTS, EXAMS};
+use crate::support::scene::{Scene, contacts_of};
+use hubsyncd::sandbox::{Endpoint, Fault, When};
 use std::time::Duration;
 
 /// Short waits where HubSpot does not say how long it wants to be left alone, and requests that settle soon.
@@ -37,141 +37,8 @@ column = "contact_id"
 label = "Student"
 "#;
 
-/// A booking with a contact and an exam, linked to both, and two more contacts.
-struct Scene {
-    stage: Stage,
-    booking: String,
-    contacts: [String; 3],
-    exam: String,
-}
-
-impl Scene {
-    /// The scene before the booking is there.
-    async fn empty(hint: &str, mapping: &str) -> Scene {
-        let toml = format!("{QUICK}{SHORT}{mapping}");
-        let stage = Stage::with(hint, Settings::default(), &toml).await;
-        let exam = stage.known_exam().await;
-        let contacts = [
-            stage.known_contact("s1").await,
-            stage.known_contact("s2").await,
-            stage.known_contact("s3").await,
-        ];
-        Scene {
-            stage,
-            booking: String::new(),
-            contacts,
-            exam,
-        }
-    }
-
-    /// Adds the booking.
-    async fn book(&mut self) {
-        let sql = format!(
-            "INSERT INTO hubspot_sync.hubspot_bookings (booking_id, mock_exam_id, contact_id, student_id, student_email)
-             VALUES ('b1', '{}', '{}', 's1', 's1@example.com')",
-            self.exam, self.contacts[0]
-        );
-        self.stage.app(&sql).await;
-        self.in_step().await;
-        let world = self.stage.sandbox.world();
-        self.booking = world.find(BOOKINGS, "booking_id", "b1").unwrap().id();
-        assert_eq!(contacts_of(&world, &self.booking), [self.contacts[0].as_str()]);
-    }
-
-    /// Lets the booking's contact be another.
-    async fn move_to(&self, contact: usize) {
-        let sql = format!(
-            "UPDATE hubspot_sync.hubspot_bookings SET contact_id = '{}'",
-            self.contacts[contact]
-        );
-        self.stage.app(&sql).await;
-    }
-
-    /// Waits until everything is pushed and marked.
-    async fn in_step(&self) {
-        self.stage
-            .wait_value(
-                "SELECT count(*) FROM hubspot_sync.hubspot_bookings
-                 WHERE hubspot_id IS NULL OR hubspot_last_sync_at IS NULL",
-                "0",
-            )
-            .await;
-        self.stage.wait_drained().await;
-    }
-
-    /// Waits until the booking is linked to exactly these contacts.
-    async fn linked(&self, contacts: &[usize]) {
-        let mut wanted: Vec<&str> = contacts.iter().map(|at| self.contacts[*at].as_str()).collect();
-        wanted.sort_unstable();
-        self.stage
-            .wait_world("the booking is linked to exactly the right contacts", |world| {
-                contacts_of(world, &self.booking) == wanted
-            })
-            .await;
-        let world = self.stage.sandbox.world();
-        let exams = world.associations(BOOKINGS, &self.booking, EXAMS);
-        assert!(
-            exams.iter().all(|link| link.to == self.exam),
-            "its other link stands"
-        );
-    }
-
-    /// What is remembered of the booking's contacts.
-    async fn wait_memory(&self, expected: &str) {
-        let sql = "SELECT coalesce(string_agg(to_id || ' ' || state, ', ' ORDER BY to_id), '')
-                   FROM hubsyncd.link WHERE link = 'contacts'";
-        self.stage.wait_value(sql, expected).await;
-    }
-
-    /// A person gives the pair of the booking and a contact this label.
-    async fn label(&self, contact: usize, label: &str) {
-        let (id, _) = self.stage.sandbox.world().label(BOOKINGS, CONTACTS, label);
-        let types = json!([{"associationCategory": "USER_DEFINED", "associationTypeId": id}]);
-        let pair =
-            json!({"from": {"id": self.booking}, "to": {"id": self.contacts[contact]}, "types": types});
-        let sandbox = &self.stage.sandbox;
-        let url = format!(
-            "{}/crm/associations/2026-09/{BOOKINGS}/{CONTACTS}/batch/create",
-            sandbox.base_url()
-        );
-        let answer = reqwest::Client::new()
-            .post(url)
-            .bearer_auth(sandbox.token())
-            .body(json!({ "inputs": [pair] }).to_string())
-            .send()
-            .await
-            .unwrap();
-        assert_eq!(answer.status().as_u16(), 200);
-    }
-
-    /// The labels of the pair of the booking and a contact.
-    fn labels(&self, contact: usize) -> Vec<String> {
-        let world = self.stage.sandbox.world();
-        let links = world.associations(BOOKINGS, &self.booking, CONTACTS);
-        let mut links = links.into_iter().filter(|link| link.to == self.contacts[contact]);
-        let mut labels = links.next().expect("they are associated").labels;
-        labels.sort();
-        labels
-    }
-
-    /// A person links the booking to a contact.
-    fn person_links(&self, contact: usize) {
-        self.stage
-            .sandbox
-            .world()
-            .associate((BOOKINGS, &self.booking), (CONTACTS, &self.contacts[contact]));
-    }
-}
-
-fn contacts_of(world: &World, booking: &str) -> Vec<String> {
-    let links = world.associations(BOOKINGS, booking, CONTACTS);
-    let mut contacts: Vec<String> = links.into_iter().map(|link| link.to).collect();
-    contacts.sort_unstable();
-    contacts
-}
-
 async fn scene(hint: &str) -> (Scene, crate::support::daemon::Daemon) {
-    let mut scene = Scene::empty(hint, "").await;
+    let mut scene = Scene::empty(hint, SHORT).await;
     let daemon = scene.stage.start().await;
     scene.book().await;
     (scene, daemon)
@@ -269,7 +136,7 @@ async fn a_label_that_people_gave_keeps_the_pair_that_we_linked() {
 
 #[tokio::test]
 async fn a_labelled_link_takes_no_label_from_the_pair_and_leaves_what_it_found() {
-    let mut scene = Scene::empty("labelled", LABELLED).await;
+    let mut scene = Scene::empty("labelled", &format!("{SHORT}{LABELLED}")).await;
     scene.stage.sandbox.world().label(BOOKINGS, CONTACTS, "Student");
     let daemon = scene.stage.start().await;
     scene.book().await;
@@ -296,7 +163,7 @@ async fn a_labelled_link_takes_no_label_from_the_pair_and_leaves_what_it_found()
 
 #[tokio::test]
 async fn a_daemon_killed_while_it_replaces_a_link_is_completed_by_the_next() {
-    let mut scene = Scene::empty("killed", "").await;
+    let mut scene = Scene::empty("killed", SHORT).await;
     let mut daemon = scene.stage.start().await;
     scene.book().await;
     let steps = [

@@ -1,7 +1,10 @@
 //! The older dated version: everything the daemon does works the same against 2026-03.
 
+use crate::guarded;
+use crate::support::DEADLINE;
 use crate::support::daemon::{BOOKINGS, CONTACTS, EXAMS, QUICK, Stage};
-use hubsyncd::sandbox::{Endpoint, Settings, World};
+use hubsyncd::sandbox::{Endpoint, Fault, Settings, World};
+use std::time::Duration;
 
 const EXAM_AND_CONTACT: &str = "INSERT INTO hubspot_sync.hubspot_contact_credits (student_id, email)
     VALUES ('s1', 's1@example.com'), ('s2', 's2@example.com');";
@@ -91,6 +94,10 @@ async fn changes_links_their_removal_and_a_sweep_go_the_same_way_through_2026_03
     assert!(is_linked(&world, &second, &other));
     assert!(contact_of(&world, "bad@example.com").is_some());
     assert!(world.count(Endpoint::AssociationArchive) > 0);
+    asked_of_march_alone(&world);
+}
+
+fn asked_of_march_alone(world: &World) {
     let others: Vec<&str> = world
         .requests()
         .map(|request| request.path.as_str())
@@ -100,4 +107,41 @@ async fn changes_links_their_removal_and_a_sweep_go_the_same_way_through_2026_03
         others.is_empty(),
         "everything was asked of one version: {others:?}"
     );
+}
+
+#[tokio::test]
+async fn a_guarded_create_whose_reply_is_lost_is_searched_for_through_2026_03() {
+    let toml = guarded::mapping("overwrite").replace("[hubspot]\n", "[hubspot]\napi-version = \"2026-03\"\n");
+    let stage = guarded::stage("march_guarded", &toml, true).await;
+    let daemon = stage.start().await;
+    // Done and not heard of, done late, never done.
+    for fault in [
+        Fault::lose_reply(),
+        Fault::hang(Some(Duration::from_millis(200))),
+        Fault::hang(None),
+    ] {
+        stage.sandbox.fault(fault.on(Endpoint::Create));
+    }
+    for number in 1..=5 {
+        stage
+            .app(&format!(
+                "INSERT INTO desk.ticket (id, ref, state) VALUES ({number}, 'T-{number}', 'open')"
+            ))
+            .await;
+    }
+    guarded::wait_in_step(&stage, DEADLINE).await;
+    daemon.settled().await;
+    assert_eq!(stage.sandbox.faults_waiting(), 0);
+    let world = stage.sandbox.world();
+    assert_eq!(world.records(guarded::TICKETS).count(), 5, "a record a row");
+    let searches: Vec<Option<u16>> = world
+        .requests()
+        .filter(|request| request.endpoint == Endpoint::Search)
+        .map(|request| request.status)
+        .collect();
+    assert!(
+        !searches.is_empty() && searches.iter().all(|status| *status == Some(200)),
+        "{searches:?}"
+    );
+    asked_of_march_alone(&world);
 }

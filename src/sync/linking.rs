@@ -8,7 +8,9 @@
 //! What HubSpot held before we sent anything is never ours: a pair that was linked already is remembered as
 //! [`Found::Link`] and left alone when the target changes. Removing the unlabelled link of a pair would remove its
 //! labels too, so where a label stands beside ours the pair is left to it. A request whose outcome is not known may
-//! land late: until the settle time is over, its row stays in memory, and a push after that looks once more.
+//! land late: until the settle time is over, its row stays in memory, and the push that is due after that looks once
+//! more. Both must agree on that time: what is remembered is never later than the request, so that the due push finds
+//! it settled, and while the row is still due nothing of it is ([`Clock::quiet`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -109,8 +111,8 @@ pub struct Remembered {
     pub state: State,
     /// What HubSpot held before.
     pub found: Found,
-    /// When the last request about it was begun whose outcome is not known, by the database's clock in microseconds
-    /// since the Unix epoch; [`NOW`]: when this is written.
+    /// A time not after the begin of the last request about it whose outcome is not known, by the database's clock in
+    /// microseconds since the Unix epoch; [`NOW`]: when this is written.
     pub unsettled: Option<i64>,
 }
 
@@ -182,7 +184,9 @@ pub enum Answer {
     Done,
     /// HubSpot refuses it.
     Refused,
-    /// Not learned, or not sent.
+    /// Not sent, or HubSpot answered and has not done it: nothing can land any more.
+    Undone,
+    /// Not learned: it may have been done, and may still be.
     Unknown,
 }
 
@@ -193,6 +197,9 @@ pub struct Clock {
     pub now: i64,
     /// How long a request whose outcome is not known may still land, microseconds.
     pub settle: i64,
+    /// Until when, at least, one of this row may still land: the row is pushed once more after that. By the database's
+    /// clock; the past if nothing is known of any.
+    pub quiet: i64,
 }
 
 /// One link of one record on its way.
@@ -347,8 +354,8 @@ impl Linking {
                 self.remember(&to, State::Made, found, recent);
             }
             Answer::Refused if recent.is_none() => self.forget(&to),
-            Answer::Refused => self.remember(&to, State::Making, found, recent),
-            Answer::Unknown => self.remember(&to, State::Making, found, Some(NOW)),
+            Answer::Refused | Answer::Undone => self.remember(&to, State::Making, found, recent),
+            Answer::Unknown => self.remember(&to, State::Making, found, Some(self.clock.now)),
         }
     }
 
@@ -396,8 +403,8 @@ impl Linking {
         let found = self.read.get(to).map_or(Found::Link, |row| row.found);
         match answer {
             Answer::Done => self.let_go(to),
-            Answer::Refused => self.remember(to, State::Removing, found, self.recent(to)),
-            Answer::Unknown => self.remember(to, State::Removing, found, Some(NOW)),
+            Answer::Refused | Answer::Undone => self.remember(to, State::Removing, found, self.recent(to)),
+            Answer::Unknown => self.remember(to, State::Removing, found, Some(self.clock.now)),
         }
     }
 
@@ -456,7 +463,7 @@ impl Linking {
 
 impl Clock {
     fn recent(self, unsettled: Option<i64>) -> Option<i64> {
-        unsettled.filter(|begun| self.now.saturating_sub(*begun) < self.settle)
+        unsettled.filter(|begun| self.now < self.quiet || self.now.saturating_sub(*begun) < self.settle)
     }
 }
 

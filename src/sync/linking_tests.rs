@@ -189,6 +189,7 @@ impl Model {
         let clock = Clock {
             now: self.now,
             settle: SETTLE,
+            quiet: 0,
         };
         let target = self.targets[link].clone();
         let Some(mut linking) = Linking::new(FROM, None, kind != PLAIN, &target, remembered, clock) else {
@@ -211,7 +212,7 @@ impl Model {
                     Luck::CrashBefore => return,
                     Luck::CrashAfter => return self.associate(&to, kind),
                     Luck::Refused => Answer::Refused,
-                    Luck::NeverSent => Answer::Unknown,
+                    Luck::NeverSent => Answer::Undone,
                     Luck::LandsLate => {
                         self.late.push(Late::Make(to.clone(), kind));
                         Answer::Unknown
@@ -241,7 +242,7 @@ impl Model {
                 Luck::CrashBefore => return,
                 Luck::CrashAfter => return self.part(&to, removal, kind),
                 Luck::Refused => Answer::Refused,
-                Luck::NeverSent => Answer::Unknown,
+                Luck::NeverSent => Answer::Undone,
                 Luck::LandsLate => {
                     self.late.push(Late::Part(to.clone(), removal, kind));
                     Answer::Unknown
@@ -334,7 +335,7 @@ proptest! {
         let before = model.held.clone();
         for link in links {
             let remembered: Vec<Remembered> = model.memory[link].values().cloned().collect();
-            let clock = Clock { now: model.now, settle: SETTLE };
+            let clock = clock(model.now);
             let rest = Linking::new(FROM, None, model.kinds[link] != PLAIN, &model.targets[link], &remembered, clock);
             prop_assert!(rest.is_none(), "a link that stands is not touched again: {:?}", rest);
         }
@@ -343,7 +344,11 @@ proptest! {
 }
 
 fn clock(now: i64) -> Clock {
-    Clock { now, settle: SETTLE }
+    Clock {
+        now,
+        settle: SETTLE,
+        quiet: 0,
+    }
 }
 
 fn to(id: &str) -> Target {
@@ -374,7 +379,7 @@ fn a_target_that_is_not_known_yet_changes_nothing() {
 
 #[test]
 fn the_old_link_stays_until_the_new_one_stands() {
-    for answer in [Answer::Refused, Answer::Unknown, Answer::Done] {
+    for answer in [Answer::Refused, Answer::Undone, Answer::Unknown, Answer::Done] {
         let mut linking = Linking::new(FROM, None, false, &to("3"), &[made("2")], clock(0)).unwrap();
         assert_eq!(linking.make(None, &[]), Making::Send);
         assert!(linking.removals(|_| HELD).is_empty(), "not before it was made");
@@ -429,4 +434,36 @@ fn links_of_a_merged_record_are_looked_at_and_stay_ours() {
         unknown.is_some_and(|linking| linking.notes("link").len() == 2),
         "it is remembered as the survivor's"
     );
+}
+
+#[test]
+fn a_link_in_doubt_is_looked_at_by_the_push_that_is_due_and_by_none_before_it() {
+    let clock = |now| Clock {
+        now,
+        settle: SETTLE,
+        quiet: 150,
+    };
+    let mut linking = Linking::new(FROM, None, false, &to("2"), &[], clock(10)).unwrap();
+    assert_eq!(linking.make(None, &[]), Making::Send);
+    linking.made(Answer::Unknown);
+    let of = |linking: &Linking| {
+        linking
+            .notes("link")
+            .into_iter()
+            .filter_map(|note| note.row)
+            .collect::<Vec<_>>()
+    };
+    let mut memory = of(&linking);
+    // Begun after the read, it may land until a moment that is later than the read and the settle time.
+    for now in [20, 10 + SETTLE, 149] {
+        let Some(mut again) = Linking::new(FROM, None, false, &to("2"), &memory, clock(now)) else {
+            continue;
+        };
+        assert_eq!(again.make(HELD, &[]), Making::Stands);
+        memory = of(&again);
+        assert!(memory[0].unsettled.is_some(), "it may still land at {now}");
+    }
+    let mut due = Linking::new(FROM, None, false, &to("2"), &memory, clock(150)).expect("it is looked at");
+    assert_eq!(due.make(HELD, &[]), Making::Stands);
+    assert_eq!(of(&due), [made("2")]);
 }

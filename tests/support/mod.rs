@@ -8,6 +8,7 @@ pub mod postgres;
 pub mod proxy;
 pub mod reading;
 pub mod receipts;
+pub mod scene;
 pub mod served;
 pub mod sweeping;
 pub mod tables;

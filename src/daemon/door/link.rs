@@ -7,7 +7,7 @@
 
 use super::item::{Fate, Item, Links};
 use super::send::{SILENT_ATTEMPTS, Sending, denial};
-use super::{Door, Way};
+use super::{Door, Way, micros};
 use crate::hubspot::{
     ASSOCIATION_READ_MAX, AssociationKind, AssociationType, Disposition, Failed, FoundLink, Lane, ReadLinks,
 };
@@ -16,6 +16,7 @@ use crate::sync::change::{Key, ObjectIndex};
 use crate::sync::linking::{Answer, Beside, Clock, Linking, Note, Pair, Seen};
 use crate::sync::outcome::Refusal;
 use crate::sync::plan::Step;
+use crate::sync::record::Record;
 use crate::sync::report::chain;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -114,9 +115,13 @@ impl Job {
             }
             Said::Silent if self.attempts >= SILENT_ATTEMPTS => {
                 self.refusal.get_or_insert_with(unconfirmed);
-                Answer::Unknown
+                Answer::Undone
             }
-            Said::Silent | Said::Nothing | Said::Lost => {
+            Said::Silent | Said::Nothing => {
+                self.again = true;
+                Answer::Undone
+            }
+            Said::Lost => {
                 self.again = true;
                 Answer::Unknown
             }
@@ -159,17 +164,13 @@ impl Sending<'_> {
 
     /// What there is to do, by link.
     fn jobs(&self, items: &[Item]) -> Vec<Job> {
-        let settle = i64::try_from(self.door.settle.as_micros()).unwrap_or(i64::MAX);
-        let clock = Clock {
-            now: self.read_at,
-            settle,
-        };
         let mut jobs = Vec::new();
         for (at, item) in items.iter().enumerate() {
             let Fate::Accepted { id, adopted, .. } = &item.fate else {
                 continue;
             };
             let record = item.record();
+            let clock = self.clock(record);
             for (link, (target, remembered)) in record.targets.iter().zip(&record.linked).enumerate() {
                 let labelled = self.kind(link).label.is_some();
                 let merged = item.merged_from.as_deref();
@@ -191,6 +192,22 @@ impl Sending<'_> {
         }
         jobs.sort_by_key(|job| job.link);
         jobs
+    }
+
+    /// The clock of a record's links: while the row is due to be pushed once more, or a former holder's request may
+    /// land, none of its own is settled.
+    fn clock(&self, record: &Record) -> Clock {
+        let settle = micros(self.door.settle);
+        let intent = record.intent.as_ref();
+        let waiting = intent.filter(|intent| !intent.is_due(self.read_at));
+        let due = waiting.and_then(|intent| intent.due_at);
+        let former = self.door.lease.former_until();
+        let landed = former.map(|until| until.saturating_add(settle));
+        Clock {
+            now: self.read_at,
+            settle,
+            quiet: due.max(landed).unwrap_or(i64::MIN),
+        }
     }
 
     /// Asks HubSpot what it holds, where that matters.
