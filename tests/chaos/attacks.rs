@@ -232,16 +232,7 @@ impl Attacker {
             Attack::KillBeforeReply => self.kill_held(ground, When::After).await,
             Attack::KillBeforeReceipt => self.kill_at_receipt(ground, Silent::Up).await,
             Attack::KillAfterReceipt => self.kill_at_receipt(ground, Silent::Down).await,
-            Attack::Stop => {
-                if let Some(daemon) = ground.daemon.take() {
-                    ground.daemon = None;
-                    assert_eq!(
-                        daemon.stop().await,
-                        Some(0),
-                        "a daemon that is told to stop stops well"
-                    );
-                }
-            }
+            Attack::Stop => ground.stop().await,
             Attack::RestartFast => ground.restart(Mode::Fast),
             Attack::RestartImmediate => ground.restart(Mode::Immediate),
             Attack::TerminateAll => terminate(ground, "true").await,

@@ -5,6 +5,7 @@ use super::ledger;
 use crate::support::daemon::{Daemon, EXAMS, Stage};
 use crate::support::postgres::Server;
 use crate::support::proxy::{Proxy, Silent};
+use crate::support::wait_until;
 use hubsyncd::cli::cluster::{Mode, Options};
 use hubsyncd::postgres::Session;
 use hubsyncd::sandbox::{Property, Settings};
@@ -133,6 +134,21 @@ impl Ground {
         if let Some(daemon) = self.daemon.take() {
             daemon.kill();
         }
+    }
+
+    /// SIGTERM, once the daemon hears it: before that it ends a process like any other.
+    pub(super) async fn stop(&mut self) {
+        self.assert_lives();
+        let Some(daemon) = self.daemon.take() else { return };
+        wait_until("the daemon answers", async || {
+            daemon.try_get("/livez").await.is_some()
+        })
+        .await;
+        assert_eq!(
+            daemon.stop().await,
+            Some(0),
+            "a daemon that is told to stop stops well"
+        );
     }
 
     /// kill -9, of which the database does not hear: its sessions live on, until a time-out of the database's ends them.
