@@ -38,7 +38,8 @@ CREATE TABLE IF NOT EXISTS hubsyncd.intent (
 ALTER TABLE hubsyncd.intent
     ADD COLUMN IF NOT EXISTS due_full    boolean NOT NULL DEFAULT false,   -- create-only properties go along then
     ADD COLUMN IF NOT EXISTS named       boolean NOT NULL DEFAULT false,   -- it has been named for due_at
-    ADD COLUMN IF NOT EXISTS update_only boolean NOT NULL DEFAULT false;   -- a record is taken over for updates only
+    ADD COLUMN IF NOT EXISTS update_only boolean NOT NULL DEFAULT false,   -- a record is taken over for updates only
+    ADD COLUMN IF NOT EXISTS first_at    timestamptz;                      -- of a create: noted_at of its first attempt
 CREATE INDEX IF NOT EXISTS intent_due_at ON hubsyncd.intent (due_at) WHERE due_at IS NOT NULL;
 
 -- Records that HubSpot, Postgres or the mapping refuses. Never a value of the row.

@@ -17,6 +17,7 @@ mod audit;
 mod auditing;
 mod bearer;
 mod bounded;
+mod buried;
 mod capture;
 mod changes;
 mod chaos;

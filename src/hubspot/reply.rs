@@ -79,6 +79,8 @@ struct RawDone<'a> {
     #[serde(borrow, default)]
     new: Raw<'a>,
     #[serde(borrow, default)]
+    created_at: Raw<'a>,
+    #[serde(borrow, default)]
     properties: Raw<'a>,
 }
 
@@ -393,8 +395,15 @@ fn done(json: &str, keep: &[&str]) -> Option<Done> {
         id: text(raw.id).filter(|id| redact::is_id(id))?,
         trace: text(raw.object_write_trace_id),
         new: flag(raw.new),
+        created_at: text(raw.created_at).and_then(|at| instant(&at)),
         properties: kept.collect(),
     })
+}
+
+/// An instant as HubSpot writes it, in microseconds since the Unix epoch.
+fn instant(text: &str) -> Option<i64> {
+    let at: jiff::Timestamp = text.parse().ok()?;
+    Some(at.as_microsecond())
 }
 
 fn association_type(raw: &RawValue) -> Option<AssociationType> {

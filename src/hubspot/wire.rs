@@ -104,6 +104,8 @@ pub struct Done {
     pub trace: Option<String>,
     /// Whether an upsert created it, where HubSpot says so.
     pub new: Option<bool>,
+    /// When HubSpot made the record by its own clock, microseconds since the Unix epoch, where it says so.
+    pub created_at: Option<i64>,
     /// Of the properties HubSpot returned, those asked for: the match-on property for an upsert, the
     /// properties of the call for a read, none for an update. A null is `None`; e-mails are lower-case.
     pub properties: BTreeMap<String, Option<String>>,

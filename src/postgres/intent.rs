@@ -24,7 +24,7 @@ pub struct Noted {
 }
 
 /// Commits what is about to be sent under a generation of the lease. What a row's intent held before is over, but for
-/// the time it is due at.
+/// the time it is due at, and the time of the first attempt at the same create.
 ///
 /// # Errors
 /// [`super::ErrorKind::Fenced`] if that generation is gone, else [`Error`] as the database has it; then nothing may be
@@ -38,11 +38,12 @@ pub async fn note(session: &Session, object: &str, generation: i64, notes: &[Not
     let traces: Vec<&str> = notes.iter().map(|note| &*note.trace).collect();
     let held = lease::held("$5");
     let sql = format!(
-        "INSERT INTO hubsyncd.intent AS i (object, key, match_value, trace, update_only, noted_at) \
-         SELECT $1, v.key, v.value, v.trace, v.value IS NULL, clock_timestamp() \
+        "INSERT INTO hubsyncd.intent AS i (object, key, match_value, trace, update_only, noted_at, first_at) \
+         SELECT $1, v.key, v.value, v.trace, v.value IS NULL, clock_timestamp(), clock_timestamp() \
          FROM unnest($2::text[], $3::text[], $4::text[]) AS v (key, value, trace), {held} \
          ON CONFLICT (object, key) DO UPDATE SET match_value = excluded.match_value, trace = excluded.trace, \
-         update_only = excluded.update_only, noted_at = excluded.noted_at RETURNING 1"
+         update_only = excluded.update_only, noted_at = excluded.noted_at, first_at = CASE WHEN i.match_value = \
+         excluded.match_value THEN coalesce(i.first_at, i.noted_at) ELSE excluded.noted_at END RETURNING 1"
     );
     let step = Step::new(sql)
         .with(object, Type::TEXT)

@@ -5,12 +5,15 @@
 //! of the same type, and of the ids that wait for a receipt. Row level security that hides rows answers "nobody holds
 //! it", so it is asked for in the same transaction; then nothing is archived.
 
+mod buried;
+
 use super::catalog::Shape;
 use super::pipeline::{self, Step};
 use super::{Error, Session, changes, inventory, lease, quote, select};
 use crate::mapping::{Mapping, Object};
 use crate::sync::change::{Key, ObjectIndex};
 use crate::sync::deletion::{BRAKE, Findings, Orphan, rows_asked};
+pub use buried::Buried;
 use std::collections::{HashMap, HashSet};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;

@@ -16,6 +16,9 @@ use super::record::Record;
 /// The longest that HubSpot's search index is believed to lag behind its records: half a minute has been reported.
 const LAG_MAX: i64 = 30_000_000;
 
+/// How far HubSpot's clock may be behind the database's.
+const CLOCKS: i64 = 10_000_000;
+
 /// How long a search has to wait for the index, by the settle time: a quarter of it, and half a minute at most.
 pub fn index_lag(settle: i64) -> i64 {
     (settle / 4).min(LAG_MAX)
@@ -72,6 +75,19 @@ pub struct Hit {
     pub id: String,
     /// The other row that holds it.
     pub owner: Option<Key>,
+    /// When HubSpot made it, by its own clock.
+    pub created_at: Option<i64>,
+}
+
+/// What the create of a row that is gone has made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Made {
+    /// Nothing, or nothing that is nobody's.
+    Nothing,
+    /// This record.
+    Record(String),
+    /// One of several records, if any.
+    Unclear,
 }
 
 /// What an answer to a question means for the row.
@@ -104,17 +120,47 @@ impl Guard<'_> {
     /// been started as late as that could start any request.
     pub fn pending(&self, record: &Record) -> Option<Pending> {
         let intent = record.intent.as_ref()?;
-        let value = self.rules.normalise(intent.match_value.as_deref()?);
-        let noted_at = intent.noted_at;
+        Some(self.sent(intent.match_value.as_deref()?, intent.noted_at))
+    }
+
+    /// The create that was noted at this time under this natural key.
+    pub fn sent(&self, match_value: &str, noted_at: i64) -> Pending {
+        let value = self.rules.normalise(match_value);
         let started = self.former.map_or(noted_at, |former| noted_at.max(former));
-        Some(Pending { value, started })
+        Pending { value, started }
+    }
+
+    /// When it can be known what became of a create: it can land no more, and a search would find what landed.
+    pub fn known_at(&self, pending: &Pending) -> i64 {
+        let lag = if self.rules.guarded {
+            index_lag(self.settle)
+        } else {
+            0
+        };
+        pending.started.saturating_add(self.settle).saturating_add(lag)
+    }
+
+    /// What a create that was first noted at this time has made, by what HubSpot has under its natural key. The row is gone, so
+    /// what is said to be its record is taken away: one that a row holds, or that is older, is not.
+    pub fn made(&self, first_at: i64, hits: &[Hit]) -> Made {
+        let ours = |hit: &&Hit| {
+            hit.created_at
+                .is_some_and(|at| at >= first_at.saturating_sub(CLOCKS))
+        };
+        match hits {
+            [] => Made::Nothing,
+            [hit] if hit.owner.is_some() => Made::Nothing,
+            [hit] if ours(&hit) => Made::Record(hit.id.clone()),
+            [_] => Made::Nothing,
+            _ => Made::Unclear,
+        }
     }
 
     /// What is done first for a row.
     pub fn next(&self, row: &Row, now: i64) -> Next {
         match &row.pending {
             Some(pending) if self.rules.guarded => {
-                let known = pending.started + self.settle + index_lag(self.settle);
+                let known = self.known_at(pending);
                 if now < known {
                     Next::Wait(known)
                 } else {

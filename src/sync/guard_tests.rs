@@ -57,6 +57,7 @@ fn hit(id: &str, owner: Option<&str>) -> Hit {
     Hit {
         id: id.to_owned(),
         owner: owner.map(Key::from),
+        created_at: None,
     }
 }
 
@@ -338,4 +339,38 @@ fn an_unowned_record_is_adopted_as_the_mapping_says_unless_our_own_create_made_i
         let resolved = guard(&rules).resolved(&row(Some(("B1", 0)), true), &found, 10 * SETTLE);
         assert_eq!(resolved, update(false));
     }
+}
+
+#[test]
+fn what_a_buried_create_has_made_is_the_one_record_that_is_young_enough_and_nobodys() {
+    let rules = rules(Adopt::Overwrite, true);
+    let guard = guard(&rules);
+    let made_at = |hit: Hit, at: i64| Hit {
+        created_at: Some(at),
+        ..hit
+    };
+    let first_at = 100_000_000;
+    let young = made_at(hit("7", None), first_at - CLOCKS);
+    let old = made_at(hit("7", None), first_at - CLOCKS - 1);
+    let held = made_at(hit("7", Some("k")), first_at);
+    assert_eq!(guard.made(first_at, &[]), super::Made::Nothing);
+    assert_eq!(
+        guard.made(first_at, std::slice::from_ref(&young)),
+        super::Made::Record("7".to_owned())
+    );
+    assert_eq!(
+        guard.made(first_at, std::slice::from_ref(&old)),
+        super::Made::Nothing
+    );
+    assert_eq!(
+        guard.made(first_at, std::slice::from_ref(&held)),
+        super::Made::Nothing
+    );
+    assert_eq!(
+        guard.made(first_at, &[hit("7", None)]),
+        super::Made::Nothing,
+        "its age is not known"
+    );
+    assert_eq!(guard.made(first_at, &[young.clone(), held]), super::Made::Unclear);
+    assert_eq!(guard.made(first_at, &[young, old]), super::Made::Unclear);
 }

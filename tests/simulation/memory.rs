@@ -4,6 +4,7 @@
 use super::model::Model;
 use hubsyncd::mapping::Link;
 use hubsyncd::postgres::intent::Noted;
+use hubsyncd::postgres::orphans::Buried;
 use hubsyncd::sync::change::{Key, ObjectIndex, Op};
 use hubsyncd::sync::doubt::Due;
 use hubsyncd::sync::linking::{Beside, NOW, Note, Pair};
@@ -14,6 +15,8 @@ use hubsyncd::sync::record::Intent;
 pub struct Intended {
     /// The id that HubSpot gave and the row does not hold yet.
     pub hubspot_id: Option<String>,
+    /// When the create was noted first.
+    pub first_at: i64,
     /// All else.
     pub intent: Intent,
 }
@@ -23,7 +26,11 @@ impl Model {
     pub fn intend(&mut self, object: ObjectIndex, notes: &[Noted], now: i64) {
         for note in notes {
             let place = (object, Key::clone(&note.key));
-            let intent = &mut self.intents.entry(place).or_default().intent;
+            let intended = self.intents.entry(place).or_default();
+            let intent = &mut intended.intent;
+            if intent.match_value.is_none() || intent.match_value != note.match_value {
+                intended.first_at = now;
+            }
             intent.match_value.clone_from(&note.match_value);
             intent.trace = Some(note.trace.clone());
             intent.update_only = note.match_value.is_none();
@@ -55,6 +62,7 @@ impl Model {
         let place = (object, Key::clone(key));
         let intent = &mut self.intents.entry(place).or_insert_with(|| Intended {
             hubspot_id: None,
+            first_at: 0,
             intent: Intent {
                 noted_at: now,
                 ..Intent::default()
@@ -66,6 +74,22 @@ impl Model {
         intent.due_full = due.full;
         intent.named = false;
         intent.update_only |= due.update_only;
+    }
+
+    /// Creates whose outcome is not known, of those of these rows that are gone.
+    pub fn buried(&self, object: ObjectIndex, keys: &[Key]) -> Vec<Buried> {
+        let gone = keys.iter().filter(|key| !self.tables[object].contains_key(*key));
+        let buried = gone.filter_map(|key| {
+            let intended = self.intents.get(&(object, Key::clone(key)))?;
+            let match_value = intended.intent.match_value.clone()?;
+            intended.hubspot_id.is_none().then(|| Buried {
+                key: Key::clone(key),
+                match_value,
+                noted_at: intended.intent.noted_at,
+                first_at: intended.first_at,
+            })
+        });
+        buried.collect()
     }
 
     /// Forgets the intent of a row that is gone, but for a create whose outcome is not known.

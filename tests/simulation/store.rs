@@ -7,6 +7,7 @@ use futures::FutureExt;
 use hubsyncd::daemon::door::store::{Asked, Store};
 use hubsyncd::mapping::OnDelete;
 use hubsyncd::postgres::intent::Noted;
+use hubsyncd::postgres::orphans::Buried;
 use hubsyncd::postgres::receipt::work::{Held, Work};
 use hubsyncd::postgres::receipt::{Entry, Part, Probe, Receipt, Written};
 use hubsyncd::postgres::rows::Counted;
@@ -504,6 +505,11 @@ impl Store for Simulated {
 
     fn orphans<'a>(&'a self, object: ObjectIndex, orphans: &'a [Orphan]) -> Asked<'a, Findings> {
         self.trip("orphans", move |model, now| model.findings(object, orphans, now))
+            .boxed()
+    }
+
+    fn buried<'a>(&'a self, object: ObjectIndex, keys: &'a [Key]) -> Asked<'a, Vec<Buried>> {
+        self.trip("buried creates", move |model, _| model.buried(object, keys))
             .boxed()
     }
 

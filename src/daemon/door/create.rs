@@ -150,7 +150,7 @@ impl Sending<'_> {
 
     /// Which records HubSpot has under each of these natural keys, and which other rows hold them. `None` if it, or
     /// the database, did not say; the items know then.
-    async fn find(
+    pub(super) async fn find(
         &mut self,
         items: &mut [Item],
         asked: &[usize],
@@ -172,8 +172,10 @@ impl Sending<'_> {
             }
         };
         let mut ids: HashMap<String, Vec<String>> = HashMap::new();
+        let mut made: HashMap<String, i64> = HashMap::new();
         for done in found {
             let value = done.properties.get(match_on).and_then(Option::as_deref);
+            made.extend(done.created_at.map(|at| (done.id.clone(), at)));
             if let Some(value) = value {
                 let ids = ids.entry(rules.normalise(value)).or_default();
                 if !ids.contains(&done.id) {
@@ -189,6 +191,7 @@ impl Sending<'_> {
             let hit = |id: &String| Hit {
                 id: id.clone(),
                 owner: owners.get(id).filter(|owner| *owner != key).cloned(),
+                created_at: made.get(id).copied(),
             };
             ids.get(value).into_iter().flatten().map(hit).collect()
         };

@@ -65,6 +65,8 @@ pub(super) struct Item {
     pub(super) merged_from: Option<String>,
     /// Whether a record may have been made for it of which the id is not known.
     pub(super) pending: bool,
+    /// Whether the row is gone and nothing is in doubt of a create of it: it was asked what became of that, or nobody asks.
+    pub(super) exhumed: bool,
     /// Whether it takes a record over to write update properties only.
     pub(super) update_only: bool,
     /// Whether this attempt has noted an intent.
@@ -112,6 +114,7 @@ impl Item {
             orphans: Vec::new(),
             merged_from: None,
             pending: false,
+            exhumed: false,
             update_only: false,
             noted: false,
             begun: None,

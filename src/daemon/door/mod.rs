@@ -9,6 +9,7 @@
 //! decide *when* to push (that is `collect` and `sweep`), nor *what* (that is [`crate::sync::plan`]).
 
 mod archive;
+mod buried;
 mod create;
 mod doubt;
 mod item;
@@ -312,6 +313,7 @@ impl Door {
         };
         self.claim_matches(object, &mut items);
         let mut sending = send::Sending::new(self, way, leave, read_at);
+        sending.exhume(&mut items).await;
         sending.send(&mut items).await;
         sending.archive_lost(&mut items).await;
         let turned = self.judge(way, halving, &mut sending, &mut items);

@@ -50,7 +50,7 @@ impl Door {
         for item in items {
             let (mut entry, after) = entry_of(&item);
             if let Some(entry) = &mut entry {
-                entry.intent_over = item.intent_over();
+                entry.intent_over = item.intent_over() || item.exhumed;
                 entry.due = self.owed(object, &item, read_at);
             }
             let after = with_orphans(&item, entry.as_mut(), after);
@@ -414,6 +414,8 @@ fn with_orphans(item: &Item, entry: Option<&mut Entry>, after: After) -> After {
     };
     if item.orphans.iter().any(|(_, ending)| *ending == Ending::Again) {
         entry.seqs.clear();
+        // The record of a create in doubt is asked for again: nobody else knows of it.
+        entry.intent_over &= !item.exhumed;
         return After::Again;
     }
     for (id, ending) in &item.orphans {

@@ -6,7 +6,7 @@
 use crate::mapping::Mapping;
 use crate::postgres::connect::Pool;
 use crate::postgres::intent::Noted;
-use crate::postgres::orphans::Orphans;
+use crate::postgres::orphans::{Buried, Orphans};
 use crate::postgres::receipt::{Probe, Receipt, Writer, Written};
 use crate::postgres::rows::{Counted, Reader};
 use crate::postgres::{Error, Problem, changes, failures, intent, inventory, links};
@@ -92,6 +92,9 @@ pub trait Store: Send + Sync {
 
     /// [`Orphans::ask`].
     fn orphans<'a>(&'a self, object: ObjectIndex, orphans: &'a [Orphan]) -> Asked<'a, Findings>;
+
+    /// [`Orphans::buried`].
+    fn buried<'a>(&'a self, object: ObjectIndex, keys: &'a [Key]) -> Asked<'a, Vec<Buried>>;
 
     /// [`Orphans::note`].
     fn archiving<'a>(&'a self, object: ObjectIndex, generation: i64, orphans: &'a [Orphan]) -> Asked<'a, ()>;
@@ -294,6 +297,14 @@ impl Store for Database {
         let asked = async move {
             let session = self.pool.get().await?;
             self.tables[object].orphans.ask(&session, orphans).await
+        };
+        asked.boxed()
+    }
+
+    fn buried<'a>(&'a self, object: ObjectIndex, keys: &'a [Key]) -> Asked<'a, Vec<Buried>> {
+        let asked = async move {
+            let session = self.pool.get().await?;
+            self.tables[object].orphans.buried(&session, keys).await
         };
         asked.boxed()
     }

@@ -85,7 +85,8 @@ pub struct Entry {
     /// [`Written::Done`], and the intent and link memory stay).
     pub row_gone: bool,
     /// Whether what the row's intent speaks of is over: it is deleted. Else it stays, whatever the entry says of
-    /// the row; one of a row that is gone stays if it holds a create whose outcome is not known.
+    /// the row; one of a row that is gone stays if it holds a create whose outcome is not known. Where the
+    /// read found no row it is deleted only if the row is gone indeed.
     pub intent_over: bool,
     /// When the row is to be pushed once more, if an older request may land after the one that was confirmed.
     pub due: Option<Due>,

@@ -144,7 +144,7 @@ impl<'a> Work<'a> {
 
     /// What becomes of the row's intent.
     fn intent(&mut self, entry: &'a Entry) {
-        if entry.intent_over {
+        if entry.intent_over && !entry.row_gone {
             self.intents_over.push(&entry.key);
         }
         self.owed.extend(entry.due.map(|due| (&*entry.key, due)));
@@ -200,7 +200,11 @@ impl<'a> Work<'a> {
         self.marks
             .extend(entry.audit.iter().filter(|id| held.entries.contains(id)));
         self.failures_over.push(&entry.key);
-        self.intents_buried.push(&entry.key);
+        if entry.row_gone && entry.intent_over {
+            self.intents_over.push(&entry.key);
+        } else {
+            self.intents_buried.push(&entry.key);
+        }
         self.links_over.push(&entry.key);
     }
 
