@@ -1,7 +1,7 @@
 //! Tests: alerts arrive at a webhook, from the daemon and from the verb that systemd's `OnFailure=` calls.
 
 use super::support::daemon::{QUICK, Stage};
-use super::support::wait_until;
+use super::support::wait_within;
 use axum::extract::State;
 use axum::http::StatusCode;
 use hubsyncd::sandbox::{Fault, Settings};
@@ -9,6 +9,7 @@ use serde_json::Value;
 use std::collections::VecDeque;
 use std::process::Output;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// The part of the address that nobody else may learn.
@@ -58,7 +59,9 @@ impl Webhook {
 
     /// Waits for so many posts that were accepted.
     async fn wait_posts(&self, count: usize) -> Vec<Value> {
-        wait_until(&format!("{count} alerts have arrived"), async || {
+        // Recovery is told after ten seconds of health, which begin with a probe that may be fifteen away.
+        let patience = Duration::from_secs(60);
+        wait_within(patience, &format!("{count} alerts have arrived"), async || {
             self.posts().len() >= count
         })
         .await;
@@ -182,7 +185,8 @@ async fn the_daemon_tells_of_a_failure_that_lasts_and_of_its_recovery_and_of_not
     stage
         .app("INSERT INTO hubspot_sync.hubspot_contact_credits (student_id, email) VALUES ('s1', 'private@example.com')")
         .await;
-    wait_until("an alert that does not arrive is a warning", async || {
+    let patience = Duration::from_secs(60);
+    wait_within(patience, "an alert that does not arrive is a warning", async || {
         daemon.get("/health").await.1.contains("alerts are not delivered")
     })
     .await;
@@ -195,7 +199,7 @@ async fn the_daemon_tells_of_a_failure_that_lasts_and_of_its_recovery_and_of_not
         posts[0]["output"].as_str().unwrap().contains("token"),
         "{posts:?}"
     );
-    wait_until("the warning ends", async || {
+    wait_within(patience, "the warning ends", async || {
         !daemon.get("/health").await.1.contains("alerts are not delivered")
     })
     .await;
