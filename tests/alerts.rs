@@ -186,9 +186,11 @@ async fn the_daemon_tells_of_a_failure_that_lasts_and_of_its_recovery_and_of_not
         .app("INSERT INTO hubspot_sync.hubspot_contact_credits (student_id, email) VALUES ('s1', 'private@example.com')")
         .await;
     let patience = Duration::from_secs(60);
-    wait_within(patience, "an alert that does not arrive is a warning", async || {
-        daemon.get("/health").await.1.contains("alerts are not delivered")
-    })
+    wait_within(
+        patience,
+        "an alert that does not arrive is a warning",
+        async || daemon.get("/health").await.1.contains("alerts are not delivered"),
+    )
     .await;
     let posts = webhook.wait_posts(1).await;
     assert_eq!(

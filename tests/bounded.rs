@@ -14,7 +14,11 @@ use std::time::Duration;
 
 /// What the daemon may hold of memory while a million changes wait, or a table of a million rows is swept, in kB. A
 /// build with debug assertions has more code and more stack to touch.
-const MEMORY_MAX_KB: u64 = if cfg!(debug_assertions) { 56 * 1024 } else { 40 * 1024 };
+const MEMORY_MAX_KB: u64 = if cfg!(debug_assertions) {
+    56 * 1024
+} else {
+    40 * 1024
+};
 /// How much more a sweep of four times the rows may hold, in kB: what the allocator keeps differs from run to run.
 const GROWTH_MAX_KB: u64 = 8 * 1024;
 /// The blocks that a look at an empty queue may touch: a descent of each index for each object, and the newest pages.
@@ -96,14 +100,19 @@ async fn a_sweep_holds_a_few_pages_whatever_the_tables_size() {
     assert_eq!(run["summary"]["contacts"]["created"], few, "{run}");
     let of_few = peak(&daemon);
     // Without triggers nobody names them: only a sweep finds them.
-    stage.sql("ALTER TABLE hubspot_sync.hubspot_contact_credits DISABLE TRIGGER USER").await;
+    stage
+        .sql("ALTER TABLE hubspot_sync.hubspot_contact_credits DISABLE TRIGGER USER")
+        .await;
     insert_contacts(&stage, few + 1, rows).await;
     let run = daemon.sweep().await;
     assert_eq!(run["outcome"], "complete", "{run}");
     assert_eq!(run["summary"]["contacts"]["created"], rows - few, "{run}");
     assert_eq!(run["summary"]["contacts"]["updated"], few, "{run}");
     let of_all = peak(&daemon);
-    assert!(of_all < MEMORY_MAX_KB, "{of_all} kB were held in a sweep of {rows} rows");
+    assert!(
+        of_all < MEMORY_MAX_KB,
+        "{of_all} kB were held in a sweep of {rows} rows"
+    );
     assert!(
         of_all < of_few + GROWTH_MAX_KB,
         "{of_few} kB were held for {few} rows, {of_all} kB for {rows}"

@@ -158,7 +158,7 @@ async fn wait_room(stage: &Stage) {
 }
 
 #[tokio::test]
-async fn lost_replies_to_guarded_creates_double_nothing() {
+async fn pitfall_4_06_lost_replies_to_guarded_creates_double_nothing() {
     let goal = losses(100);
     let stage = tickets("lost", "overwrite", true).await;
     let daemon = stage.start().await;
@@ -355,7 +355,7 @@ async fn two_records_under_a_natural_key_are_a_failure_and_never_guessed_from() 
 }
 
 #[tokio::test]
-async fn a_row_that_no_insert_named_is_searched_for_and_its_record_taken_over() {
+async fn pitfall_4_12_a_row_that_no_insert_named_is_searched_for_and_its_record_taken_over() {
     let stage = tickets("guard_search", "overwrite", true).await;
     let _daemon = stage.start().await;
     stage.sql("ALTER TABLE desk.ticket DISABLE TRIGGER USER").await;

@@ -59,7 +59,7 @@ async fn retry(daemon: &Daemon) {
 }
 
 #[tokio::test]
-async fn a_property_deleted_in_hubspot_pauses_its_object_alone_and_restored_lets_all_drain() {
+async fn pitfall_4_21_a_property_deleted_in_hubspot_pauses_its_object_alone_and_restored_lets_all_drain() {
     let stage = Stage::new("paused_live").await;
     let exam = stage.known_exam().await;
     known_contacts(&stage, 900).await;

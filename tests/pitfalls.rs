@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The rows that apply here: their number and what broke.
-const ROWS: [(&str, &str); 44] = [
+const ROWS: [(&str, &str); 46] = [
     ("1a", "one request a record"),
     ("1b", "a crash between the create and the write-back doubles"),
     ("1c", "a step that fails keeps the next ones from running"),
@@ -46,11 +46,13 @@ const ROWS: [(&str, &str); 44] = [
     ("4_03", "a failed row is skipped for ever, without a reason"),
     ("4_04", "the listener stops after hours and nothing is logged"),
     ("4_05", "storms of 429"),
+    ("4_06", "search, then create: a duplicate"),
     ("4_07", "it does not run and says nothing"),
     ("4_08", "what failed while the other side was away is lost"),
     ("4_09", "deletes are not mirrored"),
     ("4_10", "associations are missing or stale"),
     ("4_11", "one record a call: hours for ten thousand rows"),
+    ("4_12", "the index lags behind"),
     ("4_14", "connections leak until the database is down"),
     ("4_15", "NOTIFY slows the application"),
     ("4_16", "a pooler makes LISTEN silently useless"),
