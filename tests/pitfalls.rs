@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The rows that apply here: their number and what broke.
-const ROWS: [(&str, &str); 46] = [
+const ROWS: [(&str, &str); 47] = [
     ("1a", "one request a record"),
     ("1b", "a crash between the create and the write-back doubles"),
     ("1c", "a step that fails keeps the next ones from running"),
@@ -59,6 +59,7 @@ const ROWS: [(&str, &str); 46] = [
     ("4_18", "a crashed worker leaves its work locked"),
     ("4_19", "values change on the way: zero, false, dates, nulls"),
     ("4_20", "the token expires in the middle"),
+    ("4_21", "a property is renamed or a rule added"),
     (
         "4_22",
         "an upgrade changes what is installed under the application",
