@@ -1,6 +1,6 @@
 //! The transport: how one request travels to HubSpot and its answer back.
 //!
-//! [`Wire`] is the real one, over HTTPS. It follows no redirection, repeats nothing, speaks plain HTTP only to this
+//! `Wire` is the real one, over HTTPS. It follows no redirection, repeats nothing, speaks plain HTTP only to this
 //! machine, and reads no more than [`BODY_BYTES_MAX`] of an answer, unpacked. The trait is the seam at which a
 //! simulation puts a network of its own, with everything above it (bodies, replies, pace, error policy) the real one.
 
