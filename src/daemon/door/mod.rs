@@ -13,6 +13,7 @@ mod buried;
 mod create;
 mod doubt;
 mod item;
+mod kind;
 mod link;
 mod lookup;
 mod owe;
@@ -57,7 +58,7 @@ const AGAIN_MAX: Duration = Duration::from_secs(30);
 const HELD_PAUSE: Duration = Duration::from_millis(100);
 
 /// How one link of the mapping is made in HubSpot.
-pub use link::LinkKind;
+pub use kind::LinkKind;
 /// What is paused.
 pub use pausing::Pausing;
 
