@@ -330,6 +330,54 @@ async fn a_request_that_lands_after_its_successor_is_put_right_when_it_can_land_
     assert_eq!(state(&stage.sandbox.world()).as_deref(), Some("third"));
 }
 
+/// Two rows share an e-mail; the lost create of the one lands on the record that the other got meanwhile.
+#[tokio::test]
+async fn a_create_that_lands_late_on_another_rows_record_is_put_right_with_all_its_properties() {
+    let toml = format!("{QUICK}[hubspot]\nsettle = \"4s\"\ntimeout = \"1s\"\n");
+    let stage = Stage::with("guard_shared", Settings::default(), &toml).await;
+    let daemon = stage.start().await;
+    daemon.settled().await;
+    let insert = async |student: &str| {
+        stage
+            .app(&format!(
+                "INSERT INTO hubspot_sync.hubspot_contact_credits (student_id, email, sj_credits)
+                 VALUES ('{student}', 'shared@example.com', 3)"
+            ))
+            .await;
+    };
+    stage
+        .sandbox
+        .fault(Fault::hang(Some(Duration::from_millis(3_000))).on(Endpoint::Upsert));
+    insert("late").await;
+    stage
+        .wait_world("the first create is on its way", |world| {
+            world.count(Endpoint::Upsert) == 1
+        })
+        .await;
+    insert("owner").await;
+    let student = |world: &World| {
+        let contact = world.find(CONTACTS, "email", "shared@example.com")?;
+        contact.get("student_id").map(str::to_owned)
+    };
+    let is = |name: &'static str| move |world: &World| student(world).as_deref() == Some(name);
+    stage
+        .wait_world("one of the two owns the contact", |world| {
+            student(world).is_some()
+        })
+        .await;
+    let owner = "SELECT student_id FROM hubspot_sync.hubspot_contact_credits WHERE hubspot_id IS NOT NULL";
+    wait_within(DEADLINE, "a row owns the contact", async || {
+        stage.value(owner).await.is_some()
+    })
+    .await;
+    assert_eq!(stage.value(owner).await.as_deref(), Some("owner"));
+    stage.wait_world("the lost create lands", is("late")).await;
+    stage
+        .wait_world("the owner's values win again", is("owner"))
+        .await;
+    assert_eq!(stage.sandbox.world().records(CONTACTS).count(), 1);
+}
+
 #[tokio::test]
 async fn two_records_under_a_natural_key_are_a_failure_and_never_guessed_from() {
     let stage = tickets("guard_two", "overwrite", true).await;

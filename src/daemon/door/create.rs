@@ -130,10 +130,16 @@ impl Sending<'_> {
         let Some(found) = self.find(items, asked, &values).await else {
             return;
         };
+        let mut owners = Vec::new();
         for ((at, row), hits) in asked.iter().copied().zip(&rows).zip(&found) {
             let answer = self.guard().asked(row, hits);
+            // An earlier create of this row may have landed on the record after its owner's.
+            if items[at].record().intent.is_some() {
+                owners.extend(hits.iter().filter_map(|hit| hit.owner.clone()));
+            }
             self.apply(&mut items[at], answer);
         }
+        self.door.name_owners(self.object, owners).await;
     }
 
     fn apply(&mut self, item: &mut Item, answer: Answer) {
