@@ -129,21 +129,8 @@ impl Client {
         match_on: &str,
         inputs: &[UpsertInput<'_>],
     ) -> Result<BatchReply, Failed> {
-        let call = Call {
-            endpoint: Endpoint::Upsert,
-            path: vec![
-                "crm",
-                "objects",
-                &self.api_version,
-                object_type,
-                "batch",
-                "upsert",
-            ],
-            query: None,
-            body: Some(wire::upsert_body(match_on, inputs)),
-            records: inputs.len(),
-            of: object_type,
-        };
+        let body = wire::upsert_body(match_on, inputs);
+        let call = self.batch_call(Endpoint::Upsert, "upsert", object_type, body, inputs.len());
         self.batch(slot, call, &[match_on]).await
     }
 
@@ -160,21 +147,8 @@ impl Client {
         keep: &str,
         inputs: &[CreateInput<'_>],
     ) -> Result<BatchReply, Failed> {
-        let call = Call {
-            endpoint: Endpoint::Create,
-            path: vec![
-                "crm",
-                "objects",
-                &self.api_version,
-                object_type,
-                "batch",
-                "create",
-            ],
-            query: None,
-            body: Some(wire::create_body(inputs)),
-            records: inputs.len(),
-            of: object_type,
-        };
+        let body = wire::create_body(inputs);
+        let call = self.batch_call(Endpoint::Create, "create", object_type, body, inputs.len());
         self.batch(slot, call, &[keep]).await
     }
 
@@ -216,21 +190,8 @@ impl Client {
         object_type: &str,
         inputs: &[UpdateInput<'_>],
     ) -> Result<BatchReply, Failed> {
-        let call = Call {
-            endpoint: Endpoint::Update,
-            path: vec![
-                "crm",
-                "objects",
-                &self.api_version,
-                object_type,
-                "batch",
-                "update",
-            ],
-            query: None,
-            body: Some(wire::update_body(inputs)),
-            records: inputs.len(),
-            of: object_type,
-        };
+        let body = wire::update_body(inputs);
+        let call = self.batch_call(Endpoint::Update, "update", object_type, body, inputs.len());
         self.batch(slot, call, &[]).await
     }
 
@@ -249,14 +210,8 @@ impl Client {
         ids: &[&str],
         properties: &[&str],
     ) -> Result<Vec<Done>, Failed> {
-        let call = Call {
-            endpoint: Endpoint::Read,
-            path: vec!["crm", "objects", &self.api_version, object_type, "batch", "read"],
-            query: None,
-            body: Some(wire::read_body(id_property, ids, properties)),
-            records: ids.len(),
-            of: object_type,
-        };
+        let body = wire::read_body(id_property, ids, properties);
+        let call = self.batch_call(Endpoint::Read, "read", object_type, body, ids.len());
         let reply = match self.batch(slot, call, properties).await {
             // All keys missing is told as 207 without results, or as 404.
             Err(failed) if failed.is_not_found() => return Ok(Vec::new()),
@@ -280,21 +235,8 @@ impl Client {
     ///
     /// [`Failed`] if the request did not succeed as a whole.
     pub async fn archive(&self, slot: Slot, object_type: &str, ids: &[&str]) -> Result<BatchReply, Failed> {
-        let call = Call {
-            endpoint: Endpoint::Archive,
-            path: vec![
-                "crm",
-                "objects",
-                &self.api_version,
-                object_type,
-                "batch",
-                "archive",
-            ],
-            query: None,
-            body: Some(wire::archive_body(ids)),
-            records: ids.len(),
-            of: object_type,
-        };
+        let body = wire::archive_body(ids);
+        let call = self.batch_call(Endpoint::Archive, "archive", object_type, body, ids.len());
         let read = |body: &[u8]| {
             if body.trim_ascii().is_empty() {
                 Ok(BatchReply::default())
@@ -523,6 +465,25 @@ impl Client {
         self.pace()
             .set_day(account.time_zone.as_deref(), account.utc_offset_seconds);
         Ok(account)
+    }
+
+    /// A request about many records of a type.
+    fn batch_call<'a>(
+        &'a self,
+        endpoint: Endpoint,
+        verb: &'static str,
+        object_type: &'a str,
+        body: Vec<u8>,
+        records: usize,
+    ) -> Call<'a> {
+        Call {
+            endpoint,
+            path: vec!["crm", "objects", &self.api_version, object_type, "batch", verb],
+            query: None,
+            body: Some(body),
+            records,
+            of: object_type,
+        }
     }
 
     async fn batch(&self, slot: Slot, call: Call<'_>, keep: &[&str]) -> Result<BatchReply, Failed> {
