@@ -1,30 +1,7 @@
 //! Links that are not one row's alone, or whose record or mapping changes under them.
 
 use crate::support::daemon::{BOOKINGS, CONTACTS, Daemon};
-use crate::support::scene::Scene;
-
-/// Contacts, and bookings that end before their links.
-const BOOKINGS_AND_CONTACTS: &str = r#"
-[[object]]
-name = "contacts"
-table = "hubspot_sync.hubspot_contact_credits"
-type = "0-1"
-hubspot-id = "hubspot_id"
-synced-at = "hubspot_last_sync_at"
-match-on = "email"
-[object.properties]
-email = { column = "email", on = "create" }
-[[object]]
-name = "bookings"
-table = "hubspot_sync.hubspot_bookings"
-type = "2-50158943"
-hubspot-id = "hubspot_id"
-synced-at = "hubspot_last_sync_at"
-match-on = "booking_id"
-[object.properties]
-booking_id = { column = "booking_id", on = "create" }
-is_active = "is_active"
-"#;
+use crate::support::scene::{BOOKINGS_AND_CONTACTS, Scene};
 
 /// The bookings' link.
 const LINK: &str = "[[object.link]]\nto = \"contacts\"\ncolumn = \"contact_id\"\n";

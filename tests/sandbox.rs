@@ -7,10 +7,10 @@ mod lookups;
 mod versions;
 mod writes;
 
+use crate::support::http;
 use hubsyncd::sandbox::{Property, Sandbox, Settings};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -55,23 +55,9 @@ impl Answer {
     }
 }
 
-/// One client for all tests, since making one reads the machine's certificates; it keeps no connection,
-/// since each would belong to a runtime that ends with its test.
-fn client() -> &'static reqwest::Client {
-    static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
-    CLIENT.get_or_init(|| {
-        // A second installation fails and does not matter.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        reqwest::Client::builder()
-            .pool_max_idle_per_host(0)
-            .build()
-            .unwrap()
-    })
-}
-
 async fn send(sandbox: &Sandbox, method: Method, path: &str, body: &str) -> Result<Answer, reqwest::Error> {
     let url = format!("{}{path}", sandbox.base_url());
-    let request = client()
+    let request = http()
         .request(method, url)
         .bearer_auth(sandbox.token())
         .timeout(SOON);

@@ -100,8 +100,7 @@ async fn a_value_typed_over_and_a_link_removed_in_hubspot_are_put_right_and_othe
         stage.sandbox.base_url()
     );
     let body = serde_json::json!({"inputs": [{"from": {"id": booking}, "to": [{"id": contact}]}]});
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::new();
+    let client = crate::support::http();
     let answer = client
         .post(&url)
         .bearer_auth(&token)

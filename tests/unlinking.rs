@@ -3,39 +3,15 @@
 
 use crate::support::DEADLINE;
 use crate::support::daemon::{BOOKINGS, CONTACTS, EXAMS};
-use crate::support::scene::{Scene, contacts_of};
+use crate::support::scene::{BOOKINGS_AND_CONTACTS, Scene, contacts_of};
 use hubsyncd::sandbox::{Endpoint, Fault, When};
 use std::time::Duration;
 
 /// Short waits where HubSpot does not say how long it wants to be left alone, and requests that settle soon.
 const SHORT: &str = "[hubspot]\nwindow = \"1s\"\ntimeout = \"1s\"\nsettle = \"1s\"\n";
 
-/// Bookings linked to contacts by a label.
-const LABELLED: &str = r#"
-[[object]]
-name = "contacts"
-table = "hubspot_sync.hubspot_contact_credits"
-type = "0-1"
-hubspot-id = "hubspot_id"
-synced-at = "hubspot_last_sync_at"
-match-on = "email"
-[object.properties]
-email = { column = "email", on = "create" }
-[[object]]
-name = "bookings"
-table = "hubspot_sync.hubspot_bookings"
-type = "2-50158943"
-hubspot-id = "hubspot_id"
-synced-at = "hubspot_last_sync_at"
-match-on = "booking_id"
-[object.properties]
-booking_id = { column = "booking_id", on = "create" }
-is_active = "is_active"
-[[object.link]]
-to = "contacts"
-column = "contact_id"
-label = "Student"
-"#;
+/// The bookings' link to contacts, by a label.
+const LABELLED: &str = "[[object.link]]\nto = \"contacts\"\ncolumn = \"contact_id\"\nlabel = \"Student\"\n";
 
 async fn scene(hint: &str) -> (Scene, crate::support::daemon::Daemon) {
     let mut scene = Scene::empty(hint, SHORT).await;
@@ -136,7 +112,7 @@ async fn a_label_that_people_gave_keeps_the_pair_that_we_linked() {
 
 #[tokio::test]
 async fn a_labelled_link_takes_no_label_from_the_pair_and_leaves_what_it_found() {
-    let mut scene = Scene::empty("labelled", &format!("{SHORT}{LABELLED}")).await;
+    let mut scene = Scene::empty("labelled", &format!("{SHORT}{BOOKINGS_AND_CONTACTS}{LABELLED}")).await;
     scene.stage.sandbox.world().label(BOOKINGS, CONTACTS, "Student");
     let daemon = scene.stage.start().await;
     scene.book().await;

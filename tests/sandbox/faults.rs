@@ -1,6 +1,6 @@
 //! Scripted faults: what they do to the answer, and what to the world.
 
-use super::{Answer, OBJECTS, SOON, batch, car, client, get, portal, post, send};
+use super::{Answer, OBJECTS, SOON, batch, car, get, http, portal, post, send};
 use hubsyncd::sandbox::{Endpoint, Fault, Policy, Sandbox, When};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -358,7 +358,7 @@ async fn a_dropped_sandbox_takes_its_connections_with_it() {
     let sandbox = portal().await;
     let hold = sandbox.hold(Endpoint::List, When::Before);
     let url = sandbox.base_url();
-    let hanging = client()
+    let hanging = http()
         .get(format!("{url}{OBJECTS}/cars"))
         .bearer_auth(sandbox.token())
         .timeout(SOON)
@@ -369,5 +369,5 @@ async fn a_dropped_sandbox_takes_its_connections_with_it() {
     };
     let (answer, ()) = tokio::join!(hanging, drop_it);
     assert!(answer.is_err_and(|error| !error.is_timeout()));
-    assert!(client().get(url).timeout(SOON).send().await.is_err());
+    assert!(http().get(url).timeout(SOON).send().await.is_err());
 }

@@ -1,6 +1,6 @@
 //! Who may ask, and how often.
 
-use super::{OBJECTS, SOON, batch, cars, client, get, portal, post};
+use super::{OBJECTS, SOON, batch, cars, get, http, portal, post};
 use hubsyncd::sandbox::{Sandbox, Settings};
 use serde_json::json;
 use std::time::Duration;
@@ -18,7 +18,7 @@ async fn limited(requests_per_window: u32, daily: u32) -> Sandbox {
 async fn a_wrong_token_is_refused_before_everything_else() {
     let sandbox = portal().await;
     let url = format!("{}/no/such/path", sandbox.base_url());
-    let answer = client()
+    let answer = http()
         .get(url)
         .bearer_auth("wrong")
         .timeout(SOON)

@@ -13,6 +13,7 @@ pub mod served;
 pub mod sweeping;
 pub mod tables;
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// How long a test waits for what should happen at once.
@@ -33,6 +34,20 @@ pub async fn wait_within(deadline: Duration, what: &str, mut predicate: impl Asy
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// One client for all tests, since making one reads the machine's certificates; it keeps no connection,
+/// since each would belong to a runtime that ends with its test.
+pub fn http() -> &'static reqwest::Client {
+    static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
+    CLIENT.get_or_init(|| {
+        // A second installation fails and does not matter.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        reqwest::Client::builder()
+            .pool_max_idle_per_host(0)
+            .build()
+            .unwrap()
+    })
 }
 
 /// Whether the tests that need more than Postgres are to run; then a missing tool is a failure.

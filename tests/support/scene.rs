@@ -4,6 +4,29 @@ use super::daemon::{BOOKINGS, CONTACTS, EXAMS, QUICK, Stage};
 use hubsyncd::sandbox::{Settings, World};
 use serde_json::json;
 
+/// Contacts, and bookings that end before their links.
+pub const BOOKINGS_AND_CONTACTS: &str = r#"
+[[object]]
+name = "contacts"
+table = "hubspot_sync.hubspot_contact_credits"
+type = "0-1"
+hubspot-id = "hubspot_id"
+synced-at = "hubspot_last_sync_at"
+match-on = "email"
+[object.properties]
+email = { column = "email", on = "create" }
+[[object]]
+name = "bookings"
+table = "hubspot_sync.hubspot_bookings"
+type = "2-50158943"
+hubspot-id = "hubspot_id"
+synced-at = "hubspot_last_sync_at"
+match-on = "booking_id"
+[object.properties]
+booking_id = { column = "booking_id", on = "create" }
+is_active = "is_active"
+"#;
+
 /// A booking with a contact and an exam, linked to both, and two more contacts.
 pub struct Scene {
     pub stage: Stage,
@@ -103,7 +126,7 @@ impl Scene {
             "{}/crm/associations/2026-09/{BOOKINGS}/{CONTACTS}/batch/create",
             sandbox.base_url()
         );
-        let answer = reqwest::Client::new()
+        let answer = super::http()
             .post(url)
             .bearer_auth(sandbox.token())
             .body(json!({ "inputs": [pair] }).to_string())
