@@ -479,28 +479,42 @@ async fn the_headers_of_answers_set_the_limits() {
 
 #[tokio::test]
 async fn nothing_missing_is_invented_by_a_read() {
-    for (status, body, found) in [
+    for (status, body, found, whole) in [
         (
             207,
             r#"{"results":[{"id":"5","properties":{"email":"a@b.example","x":null,"y":"z"}}],"errors":[{"category":"OBJECT_NOT_FOUND","context":{"ids":["gone"]}}]}"#,
             1,
+            true,
         ),
-        (207, r#"{"results":[],"errors":[]}"#, 0),
+        (207, r#"{"results":[],"errors":[]}"#, 0, false),
+        (
+            207,
+            r#"{"results":[],"errors":[{"category":"OBJECT_NOT_FOUND","context":{"ids":["gone"]}}]}"#,
+            0,
+            false,
+        ),
+        (
+            207,
+            r#"{"results":[],"errors":[{"category":"OBJECT_NOT_FOUND"}]}"#,
+            0,
+            true,
+        ),
         (
             404,
             r#"{"status":"error","category":"OBJECT_NOT_FOUND","message":"Could not get some CONTACT objects"}"#,
             0,
+            true,
         ),
     ] {
         let (base_url, _) = server(move |_| json(status, body)).await;
         let client = client(&base_url);
         let ids = ["a@b.example", "gone"];
-        let records = client
+        let reply = client
             .read_by(client.pace().probe(), "0-1", Some("email"), &ids, &["email", "x"])
             .await
             .unwrap();
-        assert_eq!(records.len(), found);
-        if let Some(record) = records.first() {
+        assert_eq!((reply.results.len(), reply.whole), (found, whole), "{body}");
+        if let Some(record) = reply.results.first() {
             assert_eq!(record.properties["email"].as_deref(), Some("a@b.example"));
             assert_eq!(record.properties["x"], None);
             assert!(!record.properties.contains_key("y"));

@@ -1,10 +1,13 @@
 //! Addresses, sessions and the pool.
 
 use crate::support::postgres::{Database, Server};
+use crate::support::proxy::{Proxy, Silent};
 use crate::support::wait_until;
 use hubsyncd::cli::cluster::{Mode, Options};
 use hubsyncd::postgres::{Address, Error, ErrorKind, Pool, Session, connect::connect};
 use std::error::Error as _;
+use std::time::Duration;
+use tokio::time::timeout;
 
 fn refusal(text: &str) -> String {
     let error = Address::parse(text).expect_err(text);
@@ -174,6 +177,30 @@ async fn pitfall_3_08_a_pool_lends_no_more_than_its_size_and_replaces_what_broke
 
     replaced.discard();
     third.batch_execute("SELECT 1").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_that_falls_silent_for_ever_is_given_up_and_one_that_rests_is_not() {
+    let database = Database::new("silent").await;
+    let proxy = Proxy::to_database(&database);
+    let url = proxy.database_url("app", &database);
+    let lending = |address| Pool::lending(address, 1, Duration::from_millis(600));
+    let resting = lending(database.address("app"));
+    let rested = pid(&resting.get().await.unwrap()).await;
+
+    let pool = lending(Address::parse(&url).unwrap());
+    let lent = pool.get().await.unwrap();
+    lent.batch_execute("SELECT 1").await.unwrap();
+    proxy.silence(Silent::Both);
+    let asked = timeout(Duration::from_secs(20), lent.batch_execute("SELECT 1")).await;
+    let answer = asked.expect("who waits is told");
+    assert!(answer.is_err_and(|error| error.is_closed()));
+    drop(lent);
+    proxy.silence(Silent::Not);
+    pool.get().await.unwrap().batch_execute("SELECT 1").await.unwrap();
+
+    // It was given back before the other was lent.
+    assert_eq!(pid(&resting.get().await.unwrap()).await, rested);
 }
 
 #[tokio::test]

@@ -175,7 +175,8 @@ async fn a_read_by_key_finds_what_exists_and_nothing_else() {
             .await
             .unwrap();
         let expected: Vec<&String> = if keys.contains(&"A-1") { vec![&id] } else { vec![] };
-        assert_eq!(found.iter().map(|done| &done.id).collect::<Vec<_>>(), expected);
+        let ids: Vec<&String> = found.results.iter().map(|done| &done.id).collect();
+        assert_eq!((ids, found.whole), (expected, true));
     }
     let slot = client.pace().slot(Lane::Sweep).await;
     let failed = client

@@ -66,6 +66,7 @@ mod sandbox;
 mod scarcity;
 mod setup;
 mod signals;
+mod silence;
 mod simulation;
 mod socket;
 mod startup;

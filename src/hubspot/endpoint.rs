@@ -10,7 +10,7 @@ use super::pace::Slot;
 use super::reply::{self, Unreadable};
 use super::wire::{
     self, Account, Associated, AssociationKind, AssociationPage, AssociationType, BatchReply, CreateInput,
-    Dissociated, Done, Found, PropertyInfo, ReadLinks, UpdateInput, UpsertInput,
+    Dissociated, Done, Found, PropertyInfo, ReadLinks, ReadReply, UpdateInput, UpsertInput,
 };
 
 /// What is asked of HubSpot.
@@ -195,8 +195,8 @@ impl Client {
         self.batch(slot, call, &[]).await
     }
 
-    /// Reads up to 100 records by HubSpot id or by a unique property. What is in the result exists; what is
-    /// not, does not (or was merged into another record). Reads what was just written.
+    /// Reads up to 100 records by HubSpot id or by a unique property. Reads what was just written. What is in the reply
+    /// exists; what is not, does not (or was merged into another record), if the reply is whole.
     ///
     /// # Errors
     ///
@@ -209,20 +209,25 @@ impl Client {
         id_property: Option<&str>,
         ids: &[&str],
         properties: &[&str],
-    ) -> Result<Vec<Done>, Failed> {
+    ) -> Result<ReadReply, Failed> {
         let body = wire::read_body(id_property, ids, properties);
         let call = self.batch_call(Endpoint::Read, "read", object_type, body, ids.len());
         let reply = match self.batch(slot, call, properties).await {
             // All keys missing is told as 207 without results, or as 404.
-            Err(failed) if failed.is_not_found() => return Ok(Vec::new()),
+            Err(failed) if failed.is_not_found() => {
+                return Ok(ReadReply {
+                    whole: true,
+                    ..ReadReply::default()
+                });
+            }
             reply => reply?,
         };
-        match reply.errors.into_iter().find(|error| !error.is_not_found()) {
-            None => Ok(reply.results),
+        match reply.errors.iter().find(|error| !error.is_not_found()) {
+            None => Ok(ReadReply::of(reply, ids)),
             Some(error) => Err(Failed::refused_read(
                 object_type,
                 ids.len(),
-                error,
+                error.clone(),
                 reply.correlation_id,
             )),
         }

@@ -29,6 +29,6 @@ pub use error::{Disposition, Failed, Policy};
 pub use pace::{Budget, Halt, Lane, Limits, Pace, Pause, Slot, Why, Withheld};
 pub use wire::{
     ASSOCIATION_READ_MAX, Account, Associated, AssociationKind, AssociationPage, AssociationType, BatchReply,
-    CreateInput, Dissociated, Done, Found, FoundLink, PropertyInfo, ReadLinks, RecordError, UpdateInput,
-    UpsertInput,
+    CreateInput, Dissociated, Done, Found, FoundLink, PropertyInfo, ReadLinks, ReadReply, RecordError,
+    UpdateInput, UpsertInput,
 };

@@ -103,12 +103,19 @@ pub(super) fn found(body: &[u8], keep: &[&str]) -> Result<Found, Unreadable> {
     struct RawFound<'a> {
         #[serde(borrow, default)]
         paging: Raw<'a>,
+        #[serde(borrow, default)]
+        total: Raw<'a>,
     }
     let results = batch(body, keep)?.results;
     let found: RawFound<'_> =
         serde_json::from_slice(body).map_err(|_| Unreadable("the body is no JSON object"))?;
     let more = next_after(found.paging).is_some();
-    Ok(Found { results, more })
+    let total: Option<usize> = text(found.total).and_then(|total| total.parse().ok());
+    let whole = match total {
+        Some(total) => more || results.len() >= total,
+        None => !results.is_empty(),
+    };
+    Ok(Found { results, more, whole })
 }
 
 /// One record by itself.

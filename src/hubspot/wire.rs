@@ -5,7 +5,7 @@
 //! HubSpot's OpenAPI files for objects, associations and properties, versions 2026-03 and 2026-09, whose requests
 //! are the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::sync::outcome::Refusal;
 use crate::sync::pausing::Cause;
@@ -109,6 +109,33 @@ pub struct Done {
     /// Of the properties HubSpot returned, those asked for: the match-on property for an upsert, the
     /// properties of the call for a read, none for an update. A null is `None`; e-mails are lower-case.
     pub properties: BTreeMap<String, Option<String>>,
+}
+
+/// What HubSpot has of the records it was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReadReply {
+    /// The records it has.
+    pub results: Vec<Done>,
+    /// Whether it said of every other record that it does not exist. If not, they may: an answer is easily cut short.
+    pub whole: bool,
+}
+
+impl ReadReply {
+    /// The reply to a question for these records, which refuses none for another reason than that it is missing.
+    pub(super) fn of(reply: BatchReply, asked: &[&str]) -> ReadReply {
+        let missing: HashSet<&str> = reply
+            .errors
+            .iter()
+            .flat_map(|error| &error.ids)
+            .map(String::as_str)
+            .collect();
+        let asked: HashSet<&str> = asked.iter().copied().collect();
+        let of_all = reply.errors.iter().any(|error| error.ids.is_empty());
+        ReadReply {
+            whole: of_all || reply.results.len() + missing.len() >= asked.len(),
+            results: reply.results,
+        }
+    }
 }
 
 /// A record that HubSpot refused. Holds no value of the row but `ids`, which it does not show.
@@ -220,6 +247,8 @@ pub struct Found {
     pub results: Vec<Done>,
     /// Whether there are more.
     pub more: bool,
+    /// Whether it has as many as it says there are. If not, there may be others: an answer is easily cut short.
+    pub whole: bool,
 }
 
 /// A property as HubSpot defines it.

@@ -2,14 +2,16 @@
 //!
 //! A session is driven by a task of its own, spawned here: the one thing outside `daemon/` that spawns, because a
 //! connection of the client library moves only while somebody polls it. The task ends with the connection. Queries of
-//! one session may overlap; they are sent at once and answered in order.
+//! one session may overlap; they are sent at once and answered in order. A session that is lent for longer than its
+//! statements may take is silent for ever, whatever the network says of it: it is given up.
 
 use super::address::Address;
 use super::{Error, ErrorKind};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Connection, Socket, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -17,6 +19,10 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 /// How long a server may take from the first byte to a session that is ready. Longer than making the TCP connection
 /// may take, because a server that has stopped accepts connections still.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a session is lent at most: two statements of the longest that [`PINNED`] allows, and something over.
+/// Keepalives find a network that is gone; this finds a pooler or a tunnel that is there and says nothing.
+const LOAN_MAX: Duration = Duration::from_secs(11 * 60);
 
 /// What the settings of a role or database must not change under our SQL: how values print, how transactions see one
 /// another, and that nothing hangs for ever. A session that wants it otherwise sets it for its transaction.
@@ -33,6 +39,8 @@ pub(super) type Wire = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<S
 pub struct Session {
     client: Client,
     statements: Mutex<HashMap<String, Statement>>,
+    /// When it has to be given back.
+    due: watch::Sender<Option<Instant>>,
 }
 
 impl Session {
@@ -75,11 +83,13 @@ impl std::ops::DerefMut for Session {
 pub async fn connect(address: &Address, purpose: &str) -> Result<Session, Error> {
     let ready = async {
         let (client, wire) = open(address, purpose).await?;
-        tokio::spawn(drive(wire));
+        let due = watch::Sender::new(None);
+        tokio::spawn(drive(wire, due.subscribe()));
         pin(&client).await?;
         Ok(Session {
             client,
             statements: Mutex::default(),
+            due,
         })
     };
     tokio::time::timeout(READY_TIMEOUT, ready)
@@ -104,11 +114,37 @@ pub(super) async fn pin(client: &Client) -> Result<(), Error> {
     pinned.map_err(|error| Error::from_client("pinning the session's settings", error))
 }
 
-async fn drive(wire: Wire) {
-    // Whoever uses the session is told that it is closed; why it was is known here alone.
-    if let Err(error) = wire.await {
-        let reason = crate::sync::report::chain(&error);
-        tracing::warn!(reason, "a session with the database was lost");
+async fn drive(wire: Wire, due: watch::Receiver<Option<Instant>>) {
+    tokio::select! {
+        // Whoever uses the session is told that it is closed; why it was is known here alone.
+        ended = wire => if let Err(error) = ended {
+            let reason = crate::sync::report::chain(&error);
+            tracing::warn!(reason, "a session with the database was lost");
+        },
+        () = overdue(due) => tracing::warn!(
+            "a session with the database says nothing and does not end: it is given up, and what it was to do is done again; \
+             look at what stands between this machine and the database, a pooler or a tunnel"
+        ),
+    }
+}
+
+/// Waits until a loan has lasted too long.
+async fn overdue(mut due: watch::Receiver<Option<Instant>>) {
+    loop {
+        let at = *due.borrow_and_update();
+        let late = async {
+            match at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = late => return,
+            changed = due.changed() => if changed.is_err() {
+                // The session is dropped, and its connection ends by that.
+                return std::future::pending().await;
+            },
+        }
     }
 }
 
@@ -145,6 +181,7 @@ struct Shared {
     address: Address,
     idle: Mutex<Vec<Session>>,
     slots: Arc<Semaphore>,
+    loan_max: Duration,
 }
 
 /// A session lent by a [`Pool`]; dropping it gives it back.
@@ -160,12 +197,19 @@ pub struct Lent {
 impl Pool {
     /// A pool of at most `size` sessions; none is opened yet.
     pub fn new(address: Address, size: usize) -> Pool {
+        Pool::lending(address, size, LOAN_MAX)
+    }
+
+    /// A pool whose sessions are given up if they are lent for longer than this: who waits for an answer of one is told
+    /// that it is closed.
+    pub fn lending(address: Address, size: usize, loan_max: Duration) -> Pool {
         let slots = Arc::new(Semaphore::new(size.max(1)));
         Pool {
             shared: Arc::new(Shared {
                 address,
                 idle: Mutex::default(),
                 slots,
+                loan_max,
             }),
         }
     }
@@ -184,6 +228,9 @@ impl Pool {
             Some(session) => session,
             None => connect(&self.shared.address, "worker").await?,
         };
+        session
+            .due
+            .send_replace(Some(Instant::now() + self.shared.loan_max));
         Ok(Lent {
             session: Some(session),
             shared: Arc::clone(&self.shared),
@@ -210,6 +257,7 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         if let Some(session) = self.session.take() {
+            session.due.send_replace(None);
             self.shared
                 .idle
                 .lock()

@@ -153,11 +153,20 @@ pub(super) fn fault(dice: &mut Dice) -> Fault {
         .dropping(1 + dice.below(3))
 }
 
-/// Lets faults fall, at most a few waiting at a time, until dropped.
+/// Lets faults fall, until dropped. Few wait at a time; where those that wait are for requests that do not come, more
+/// fall all the same, on any request.
 pub(super) async fn rain(sandbox: &Sandbox, mut dice: Dice, pause: (usize, usize)) {
+    let mut idle = 0;
     loop {
+        let fault = fault(&mut dice);
         if sandbox.faults_waiting() < 14 {
-            sandbox.fault(fault(&mut dice));
+            idle = 0;
+            sandbox.fault(fault);
+        } else {
+            idle += 1;
+            if idle % 20 == 0 {
+                sandbox.fault(fault.on(Endpoint::Any));
+            }
         }
         tokio::time::sleep(dice.millis(pause.0, pause.1)).await;
     }

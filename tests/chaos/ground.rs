@@ -1,7 +1,7 @@
 //! The ground of one run: a Postgres of its own that keeps what it commits, a portal, a proxy before each, and the
 //! built daemon.
 
-use super::ledger;
+use super::{ledger, story};
 use crate::support::daemon::{Daemon, EXAMS, Stage};
 use crate::support::postgres::Server;
 use crate::support::proxy::{Proxy, Silent};
@@ -71,6 +71,7 @@ impl Ground {
         );
         stage.setup().await;
         stage.sql(ledger::OPEN_INTENTS).await;
+        stage.sql(story::MEMORY).await;
         stage.through.database = Some(Proxy::to_database(&stage.database));
         stage.through.hubspot = Some(Proxy::to_http(&stage.sandbox.base_url()));
         stage.set("RUST_LOG", "info");

@@ -14,7 +14,7 @@ pub(super) const SCHEMA: &str = "
     GRANT USAGE ON SCHEMA chaos TO app;
     CREATE TABLE chaos.ledger (
         id bigserial PRIMARY KEY, object text NOT NULL, key text NOT NULL, op text NOT NULL, version integer NOT NULL,
-        unborn boolean NOT NULL, frozen jsonb NOT NULL);
+        unborn boolean NOT NULL, frozen jsonb NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp());
     GRANT SELECT, INSERT ON chaos.ledger TO app;
     GRANT USAGE ON SEQUENCE chaos.ledger_id_seq TO app;
     CREATE TABLE hubspot_sync.payments (
@@ -27,15 +27,10 @@ pub(super) const SCHEMA: &str = "
     CREATE POLICY hubsyncd_read ON hubspot_sync.payments FOR SELECT TO hubsyncd USING (true);
     CREATE POLICY hubsyncd_write ON hubspot_sync.payments FOR UPDATE TO hubsyncd USING (true);";
 
-/// Intents that speak of something still to be done. A row that is refused keeps what is not known of an earlier create,
-/// and of a row that is gone the same is remembered.
+/// Intents that speak of something still to be done. A row that is refused keeps what is not known of an earlier create.
 pub(super) const OPEN_INTENTS: &str = "
     CREATE VIEW chaos.open_intent AS SELECT intent.* FROM hubsyncd.intent AS intent
-    WHERE NOT EXISTS (SELECT FROM hubsyncd.failure WHERE (object, key) = (intent.object, intent.key) AND archive = '')
-      AND (due_at IS NOT NULL AND NOT named OR hubspot_id IS NOT NULL OR key IN (
-        SELECT id::text FROM hubspot_sync.hubspot_contact_credits
-        UNION ALL SELECT id::text FROM hubspot_sync.hubspot_bookings
-        UNION ALL SELECT id::text FROM hubspot_sync.payments))";
+    WHERE NOT EXISTS (SELECT FROM hubsyncd.failure WHERE (object, key) = (intent.object, intent.key) AND archive = '')";
 
 /// An object of the mapping: where its rows are, where its version is, and what is sent on create alone.
 pub(super) struct Kind {

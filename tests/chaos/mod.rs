@@ -16,6 +16,7 @@ mod ground;
 mod ledger;
 mod oracle;
 mod run;
+mod story;
 mod writers;
 
 use run::{Figures, Plan};
@@ -34,14 +35,14 @@ const SHORT: Plan = Plan {
 
 /// What one of the long test's runs comes to at least; there are [`LONG_RUNS`], some of them at a time.
 const LONG: Plan = Plan {
-    kills: 26,
-    faults: 260,
-    changes: 2_600,
-    pause_ms: 150,
+    kills: 13,
+    faults: 130,
+    changes: 1_300,
+    pause_ms: 400,
     usurps: true,
 };
-const LONG_RUNS: u64 = 8;
-const LONG_AT_A_TIME: usize = 8;
+const LONG_RUNS: u64 = 16;
+const LONG_AT_A_TIME: usize = 16;
 
 fn number(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;

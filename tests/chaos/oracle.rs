@@ -71,6 +71,8 @@ pub(super) struct Verdict {
     pub(super) overtaken: u64,
     /// All that is wrong, in words.
     pub(super) wrong: Vec<String>,
+    /// Whose story is worth telling: objects and identities.
+    pub(super) suspects: Vec<(&'static str, String)>,
 }
 
 impl Verdict {
@@ -183,7 +185,7 @@ impl Ends {
             };
             judging.ledger(rows);
             for row in rows {
-                judging.row(row);
+                judging.judge(row);
             }
             judging.records(rows);
         }
@@ -296,6 +298,23 @@ impl Judging<'_> {
         }
     }
 
+    fn judge(&mut self, row: &Row) {
+        let wrongs = self.verdict.wrong.len();
+        self.row(row);
+        if self.verdict.wrong.len() > wrongs && self.kind.identity.is_some() {
+            let story = (self.kind.object.to_owned(), row.key.clone());
+            let identity = self
+                .ends
+                .ledger
+                .stories
+                .get(&story)
+                .map(|story| story.identity.clone());
+            self.verdict
+                .suspects
+                .extend(identity.map(|identity| (self.kind.object, identity)));
+        }
+    }
+
     fn row(&mut self, row: &Row) {
         self.verdict.rows += 1;
         if self.ends.refused.contains(&row.key) {
@@ -401,6 +420,7 @@ impl Judging<'_> {
         let mut seen = HashSet::new();
         for record in self.world.records(self.type_id) {
             let (id, name) = (record.id(), record.get(identity).unwrap_or_default());
+            let wrongs = self.verdict.wrong.len();
             if !seen.insert(name) {
                 self.verdict.doubled += 1;
                 self.wrong(&id, &format!("doubled: a second record of {name}"));
@@ -426,6 +446,9 @@ impl Judging<'_> {
                     }
                     None => self.wrong(&id, &format!("a record of {name:?}, which was never committed")),
                 }
+            }
+            if self.verdict.wrong.len() > wrongs {
+                self.verdict.suspects.push((self.kind.object, name.to_owned()));
             }
         }
     }

@@ -6,6 +6,7 @@ use super::dice::Dice;
 use super::ground::Ground;
 use super::ledger::changes;
 use super::oracle::{Ends, Verdict};
+use super::story;
 use super::writers::{Office, Writer};
 use crate::support::proxy::Silent;
 use std::collections::BTreeMap;
@@ -130,12 +131,18 @@ async fn run(seed: u64, plan: &Plan) -> Figures {
         writers.spawn(writer.work(stop.clone()));
     }
     let mut attacker = Attacker::new(dice.split(), plan.usurps);
-    attack(&mut ground, &mut attacker, dice.split(), plan).await;
+    attack(&mut ground, &mut attacker, &office, dice.split(), plan).await;
     stop.cancel();
     writers.join_all().await;
     let calm = ground.calm().await;
     let mut verdict = judge(&mut ground, false).await;
     let health = last_sweep(&mut ground, &mut verdict).await;
+    println!(
+        "chaos: seed {seed} is calm after {:.0?} with {} kills and {} changes",
+        begin.elapsed(),
+        attacker.kills(),
+        verdict.changes
+    );
     verdict.add_wrongs(judge(&mut ground, true).await);
     farewell(&mut ground, &mut verdict).await;
     let deeds = std::mem::take(&mut *office.deeds.lock().unwrap());
@@ -165,7 +172,7 @@ async fn run(seed: u64, plan: &Plan) -> Figures {
 }
 
 /// Attacks until there were enough kills, faults and changes.
-async fn attack(ground: &mut Ground, attacker: &mut Attacker, dice: Dice, plan: &Plan) {
+async fn attack(ground: &mut Ground, attacker: &mut Attacker, office: &Office, dice: Dice, plan: &Plan) {
     let sandbox = Arc::clone(&ground.stage.sandbox);
     let raining = CancellationToken::new();
     let rain = tokio::spawn({
@@ -181,9 +188,14 @@ async fn attack(ground: &mut Ground, attacker: &mut Attacker, dice: Dice, plan: 
         attacker.attack(ground).await;
         let faults: u64 = ground.stage.sandbox.struck().values().sum();
         let enough = attacker.kills() >= plan.kills && faults >= plan.faults;
-        let changed = changes(ground.session().await).await;
-        if enough && changed.is_some_and(|changed| changed >= plan.changes) {
+        let Some(changed) = changes(ground.session().await).await else {
+            continue;
+        };
+        if enough && changed >= plan.changes {
             break;
+        }
+        if changed >= 4 * plan.changes {
+            office.slow_down();
         }
     }
     raining.cancel();
@@ -192,7 +204,13 @@ async fn attack(ground: &mut Ground, attacker: &mut Attacker, dice: Dice, plan: 
 
 async fn judge(ground: &mut Ground, swept: bool) -> Verdict {
     let ends = Ends::read(ground.session().await).await;
-    ends.judge(&ground.stage.sandbox.world(), swept)
+    let mut verdict = ends.judge(&ground.stage.sandbox.world(), swept);
+    let suspects = std::mem::take(&mut verdict.suspects);
+    if !suspects.is_empty() && !swept {
+        let session = ground.stage.database.session().await;
+        println!("{}", story::tell(&ground.stage, &session, &suspects).await);
+    }
+    verdict
 }
 
 /// The first sweep of the run: complete, it releases the brake, and after it the daemon is well. Answers what health says.

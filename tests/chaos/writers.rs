@@ -9,6 +9,7 @@ use super::dice::Dice;
 use super::ledger::{BOOKINGS, CONTACTS, EXAMS, Kind, PAYMENTS};
 use hubsyncd::postgres::connect::connect;
 use hubsyncd::postgres::{Address, Session};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -34,16 +35,21 @@ pub(super) struct Office {
     /// The exams' HubSpot ids.
     exams: Vec<String>,
     /// The longest pause between two transactions of a writer, in milliseconds.
-    pause_ms: usize,
+    pause_ms: AtomicUsize,
 }
 
 impl Office {
     pub(super) fn new(exams: Vec<String>, pause_ms: usize) -> Office {
         Office {
             exams,
-            pause_ms,
+            pause_ms: AtomicUsize::new(pause_ms),
             ..Office::default()
         }
+    }
+
+    /// There is enough to do: from now on the writers make long pauses.
+    pub(super) fn slow_down(&self) {
+        self.pause_ms.store(4_000, Ordering::Relaxed);
     }
 }
 
@@ -178,7 +184,7 @@ impl Writer {
             let act = self.act();
             let done = perform(&ready, &act).await;
             self.account(act, done, &mut session, ready);
-            let pause = self.dice.millis(0, self.office.pause_ms);
+            let pause = self.dice.millis(0, self.office.pause_ms.load(Ordering::Relaxed));
             tokio::time::sleep(pause).await;
         }
     }
@@ -550,17 +556,9 @@ fn attend(key: &str, more: &str) -> String {
     )
 }
 
-/// Deletes a row; of objects whose records are archived only one that has its record.
+/// Deletes a row, also one whose record is only being made.
 fn delete(kind: &Kind, key: &str) -> String {
-    let born = if kind.archived {
-        " AND hubspot_id IS NOT NULL"
-    } else {
-        ""
-    };
-    kind.noted(
-        "D",
-        &format!("DELETE FROM {} WHERE id = '{key}'{born}", kind.table),
-    )
+    kind.noted("D", &format!("DELETE FROM {} WHERE id = '{key}'", kind.table))
 }
 
 async fn perform(session: &Session, act: &Act) -> Result<(), tokio_postgres::Error> {

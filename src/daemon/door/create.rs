@@ -5,9 +5,9 @@
 //! was noted at is the time the request was started.
 
 use super::item::{Fate, Item};
-use super::send::{Sending, traces};
+use super::send::{READ_ATTEMPTS, Sending, add, traces};
 use crate::hubspot::wire::searchable;
-use crate::hubspot::{self, BatchReply, CreateInput, Failed, UpsertInput};
+use crate::hubspot::{self, BatchReply, CreateInput, Failed, Found, UpsertInput};
 use crate::postgres::intent::Noted;
 use crate::sync::answer::By;
 use crate::sync::change::Key;
@@ -217,9 +217,7 @@ impl Sending<'_> {
             if now.is_empty() {
                 continue;
             }
-            let slot = self.search_slot(now.len()).await?;
-            let client = &self.door.client;
-            let page = client.search(slot, self.object_type(), match_on, now).await?;
+            let page = self.search_page(match_on, now).await?;
             if page.more && now.len() > 1 {
                 let (first, second) = now.split_at(now.len() / 2);
                 parts.extend([second, first]);
@@ -228,6 +226,23 @@ impl Sending<'_> {
             }
         }
         Ok(found)
+    }
+
+    /// One search, with what repeated questions found where an answer has less than it says there is, or does not say.
+    async fn search_page(&mut self, match_on: &str, values: &[&str]) -> Result<Found, Failed> {
+        let mut all: Vec<hubspot::Done> = Vec::new();
+        let mut asked = 0;
+        loop {
+            let slot = self.search_slot(values.len()).await?;
+            let client = &self.door.client;
+            let page = client.search(slot, self.object_type(), match_on, values).await?;
+            asked += 1;
+            let enough = page.whole || asked == READ_ATTEMPTS;
+            add(&mut all, page.results);
+            if enough {
+                return Ok(Found { results: all, ..page });
+            }
+        }
     }
 
     /// Notes which rows are about to take over a record for updates only, so that whoever goes on sends no more.

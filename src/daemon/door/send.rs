@@ -2,7 +2,7 @@
 
 use super::item::{Fate, Item, Links};
 use super::{Door, Leave, Way};
-use crate::hubspot::{self, BatchReply, Disposition, Failed, RecordError, Slot, UpdateInput};
+use crate::hubspot::{self, BatchReply, Disposition, Failed, ReadReply, RecordError, Slot, UpdateInput};
 use crate::sync::answer::{By, Denial, Done, Input, Verdict, attribute};
 use crate::sync::change::{Key, ObjectIndex};
 use crate::sync::outcome::Refusal;
@@ -13,6 +13,9 @@ use std::time::Duration;
 
 /// How often a write that HubSpot answered with silence is repeated before the row is listed as a failure.
 pub(super) const SILENT_ATTEMPTS: u32 = 5;
+
+/// How often HubSpot is asked for records of which it neither says that it has them nor that it has not.
+pub(super) const READ_ATTEMPTS: usize = 3;
 
 /// One attempt's requests.
 pub(super) struct Sending<'a> {
@@ -338,18 +341,27 @@ impl<'a> Sending<'a> {
         }
     }
 
-    /// Reads records by id or by a unique property.
+    /// Reads records by id or by a unique property. An answer that is silent about some of them is believed when it is
+    /// given [`READ_ATTEMPTS`] times: HubSpot may say in that way that all are missing, and what is taken for missing
+    /// is created once more.
     pub(super) async fn read_by(
         &mut self,
         id_property: Option<&str>,
         ids: &[&str],
         properties: &[&str],
     ) -> Result<Vec<hubspot::Done>, Failed> {
-        let slot = self.slot(ids.len()).await?;
-        let client = &self.door.client;
-        client
-            .read_by(slot, self.object_type(), id_property, ids, properties)
-            .await
+        let mut found: Vec<hubspot::Done> = Vec::new();
+        for _ in 0..READ_ATTEMPTS {
+            let slot = self.slot(ids.len()).await?;
+            let client = &self.door.client;
+            let reply = client.read_by(slot, self.object_type(), id_property, ids, properties);
+            let ReadReply { results, whole } = reply.await?;
+            add(&mut found, results);
+            if whole || found.len() >= ids.len() {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// Commits the ids that HubSpot gave to a table where nothing can refuse them, before the receipt.
@@ -367,6 +379,13 @@ impl<'a> Sending<'a> {
             self.door.note_ids(self.object, self.generation, &ids).await;
         }
     }
+}
+
+/// Adds what another answer to the same question found.
+pub(super) fn add(all: &mut Vec<hubspot::Done>, found: Vec<hubspot::Done>) {
+    all.extend(found);
+    all.sort_by(|one, other| one.id.cmp(&other.id));
+    all.dedup_by(|one, other| one.id == other.id);
 }
 
 /// A unique write trace for each item sent.
