@@ -21,6 +21,7 @@ mod buried;
 mod capture;
 mod changes;
 mod chaos;
+mod check;
 mod client;
 mod clock;
 mod cluster;

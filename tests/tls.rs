@@ -117,7 +117,7 @@ fn tcp(port: u16) -> Vec<(String, String)> {
 }
 
 /// A server that speaks TLS on a port of its own.
-async fn tls_server((certificate, key): &(Vec<u8>, Vec<u8>)) -> (Server, u16) {
+pub(super) async fn tls_server((certificate, key): &(Vec<u8>, Vec<u8>)) -> (Server, u16) {
     let mut server = Server::start(Options::default()).await;
     let cluster = &mut server.cluster;
     let certificate = cluster.put_file("server.crt", certificate).unwrap();
@@ -136,7 +136,7 @@ async fn tls_server((certificate, key): &(Vec<u8>, Vec<u8>)) -> (Server, u16) {
 }
 
 /// Certificates made by `openssl`, which PostgreSQL's package brings along.
-struct Keys {
+pub(super) struct Keys {
     directory: tempfile::TempDir,
 }
 
@@ -146,7 +146,7 @@ const AUTHORITY: &str = "[ca]\ndefault_ca=c\n[c]\ndatabase=index\nserial=serial\
     [e]\nsubjectAltName=DNS:localhost\nbasicConstraints=CA:TRUE\n";
 
 impl Keys {
-    fn make() -> Keys {
+    pub(super) fn make() -> Keys {
         let directory = tempfile::tempdir().unwrap();
         for (file, content) in [
             ("san", "subjectAltName=DNS:localhost"),
@@ -191,12 +191,12 @@ impl Keys {
         );
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(format!("{name}.crt"))
     }
 
     /// Certificate and key.
-    fn read(&self, name: &str) -> (Vec<u8>, Vec<u8>) {
+    pub(super) fn read(&self, name: &str) -> (Vec<u8>, Vec<u8>) {
         let read = |path: &Path| std::fs::read(path).unwrap();
         (
             read(&self.path(name)),

@@ -4,6 +4,7 @@
 //! of causes and what to do about it, and decides the exit code (sysexits, [`crate::daemon::exit`]).
 
 mod alert;
+mod check;
 mod client;
 pub mod cluster;
 mod demo;
@@ -55,6 +56,8 @@ enum Verb {
     Run(run::Arguments),
     /// Install schema, capture function and triggers for the mapping
     Setup(setup::Arguments),
+    /// Look at configuration, database and HubSpot, and say everything that is wrong at once
+    Check(check::Arguments),
     /// Ask the running daemon for a sweep and show its progress
     Sweep(sweep::Arguments),
     /// Backlog, last sweep, failures, limits
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
             threads().and_then(|threads| threads.block_on(run::run(&surroundings, arguments)))
         }
         Verb::Setup(arguments) => alone(setup::run(&surroundings, arguments)),
+        Verb::Check(arguments) => alone(check::run(&surroundings, arguments)),
         Verb::Sweep(arguments) => alone(sweep::run(&surroundings, arguments)),
         Verb::Status(arguments) => alone(status::run(&surroundings, arguments)),
         Verb::Health(arguments) => alone(health::run(&surroundings, arguments)),

@@ -15,7 +15,7 @@ mod section;
 mod settings;
 
 pub use changes::Changes;
-pub use problem::Problem;
+pub use problem::{Problem, closest};
 
 use crate::mapping::Mapping;
 use secrecy::SecretString;
@@ -202,6 +202,22 @@ impl Config {
             Err(problems)
         }
     }
+}
+
+/// Reads the configuration as [`Config::load`] does and answers it beside everything that is wrong with it, where what is
+/// wrong has its default: to look further in spite of it, not to work with. `None` if the file cannot be read at all.
+pub fn examine(path: Option<&Path>, environment: Environment<'_>) -> (Option<Config>, Vec<Problem>) {
+    let (origin, text) = match read_file(path) {
+        Ok(read) => read,
+        Err(problems) => return (None, problems),
+    };
+    let document = match parse_toml(&origin, &text) {
+        Ok(document) => document,
+        Err(problems) => return (None, problems),
+    };
+    let findings = Findings::new(origin, &text);
+    let config = settings::read(&findings, document.get_ref(), Needs::Everything, environment);
+    (Some(config), findings.into_problems())
 }
 
 /// The database's URL if there is one of Postgres, for a look at it beside whatever else may be wrong; `None` also where

@@ -40,17 +40,19 @@ pub(super) fn suggestion(word: &str, known: &[&str]) -> String {
     // Two objects may bear one name, which is another problem.
     let mut seen = BTreeSet::new();
     let known: Vec<&str> = known.iter().copied().filter(|word| seen.insert(*word)).collect();
-    let closest = known
-        .iter()
-        .map(|candidate| (distance(word, candidate), *candidate))
-        .min_by_key(|(edits, _)| *edits);
-    match closest {
-        Some((edits, candidate)) if edits <= (candidate.len() / 3).max(1) => {
-            format!("did you mean `{candidate}`?")
-        }
-        _ if known.is_empty() => "nothing is expected here".to_owned(),
-        _ => format!("known here: {}", known.join(", ")),
+    match closest(word, known.iter().copied()) {
+        Some(candidate) => format!("did you mean `{candidate}`?"),
+        None if known.is_empty() => "nothing is expected here".to_owned(),
+        None => format!("known here: {}", known.join(", ")),
     }
+}
+
+/// The word among `known` that `word` was probably meant to be.
+pub fn closest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let (edits, candidate) = known
+        .map(|candidate| (distance(word, candidate), candidate))
+        .min_by_key(|(edits, _)| *edits)?;
+    (edits <= (candidate.len() / 3).max(1)).then_some(candidate)
 }
 
 /// How many characters must be changed, added or taken away to make one word of the other. `-` and `_` are

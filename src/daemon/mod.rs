@@ -9,6 +9,7 @@ pub mod alert;
 mod answers;
 pub mod board;
 mod census;
+pub mod checkup;
 mod collect;
 pub mod desk;
 pub mod door;

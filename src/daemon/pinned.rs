@@ -6,11 +6,10 @@
 use super::exit::{CONFIGURATION, Exit};
 use super::prepare::Unprepared;
 use crate::config::Config;
-use crate::hubspot::{Budget, Client, Lane, Settings};
+use crate::hubspot::Lane;
 use crate::postgres::pins::{self, Mismatch, Pin, Pins};
 use crate::postgres::{self, Address, Session};
 use crate::sync::report::chain;
-use std::sync::Arc;
 use tracing::info;
 
 /// Compares what this daemon is configured for with what is pinned; answers what may be pinned.
@@ -50,7 +49,7 @@ fn told(mismatches: &[Mismatch]) -> String {
     lines.join("\n")
 }
 
-fn hint(mismatches: &[Mismatch]) -> String {
+pub(super) fn hint(mismatches: &[Mismatch]) -> String {
     let portal = mismatches.iter().any(|mismatch| mismatch.pin == Pin::Portal);
     let database = mismatches.iter().any(|mismatch| mismatch.pin != Pin::Portal);
     let mut ways = Vec::new();
@@ -74,18 +73,7 @@ fn hint(mismatches: &[Mismatch]) -> String {
 /// # Errors
 /// The configuration's fault (78), or what HubSpot says (75).
 pub async fn portal(config: &Config) -> Result<i64, Exit> {
-    let client = Client::new(Settings {
-        base_url: config.hubspot.base_url.clone(),
-        api_version: config.hubspot.api_version.clone(),
-        token: config.hubspot.token.clone(),
-        timeout: config.hubspot.timeout,
-        budget: Budget {
-            requests: config.hubspot.requests,
-            window: config.hubspot.window,
-            in_flight: 1,
-        },
-        observer: Arc::new(|_| {}),
-    });
+    let client = super::checkup::client(config);
     let client =
         client.map_err(|error| Exit::new(CONFIGURATION, error).hint("look at [hubspot] and the token"))?;
     let slot = client.pace().slot(Lane::Change).await;

@@ -187,6 +187,13 @@ impl Client {
         &self.api_version
     }
 
+    /// The body of the one question that names the token, to the host that the token is sent to anyway.
+    pub(super) fn token_body(&self) -> Vec<u8> {
+        let token = self.authorization.to_str().unwrap_or_default();
+        let token = token.trim_start_matches("Bearer ");
+        serde_json::json!({ "tokenKey": token }).to_string().into_bytes()
+    }
+
     /// Sends one request and returns the body of its success.
     pub(super) async fn send(
         &self,

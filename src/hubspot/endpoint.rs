@@ -31,6 +31,7 @@ pub(super) enum Endpoint {
     Labels,
     Properties,
     Account,
+    Token,
 }
 
 impl Endpoint {
@@ -52,6 +53,7 @@ impl Endpoint {
             Endpoint::Labels => "associations/labels",
             Endpoint::Properties => "properties",
             Endpoint::Account => "account",
+            Endpoint::Token => "token",
         }
     }
 
@@ -96,6 +98,7 @@ impl Call<'_> {
         } = self;
         match (endpoint, records) {
             (Endpoint::Account, _) => "asking HubSpot for the portal".to_owned(),
+            (Endpoint::Token, _) => "asking HubSpot for the token's scopes".to_owned(),
             (Endpoint::Labels, _) => format!("asking HubSpot for the association types of {of}"),
             (Endpoint::Properties, _) => format!("asking HubSpot for the properties of {of}"),
             (_, 1) => format!("{} of 1 record of {of}", endpoint.name()),
@@ -470,6 +473,23 @@ impl Client {
         self.pace()
             .set_day(account.time_zone.as_deref(), account.utc_offset_seconds);
         Ok(account)
+    }
+
+    /// The scopes of the token. Not every place that stands in for HubSpot can be asked.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`] if the request did not succeed.
+    pub async fn scopes(&self, slot: Slot) -> Result<Vec<String>, Failed> {
+        let call = Call {
+            endpoint: Endpoint::Token,
+            path: vec!["oauth", "v2", "private-apps", "get", "access-token-info"],
+            query: None,
+            body: Some(self.token_body()),
+            records: 1,
+            of: "",
+        };
+        Ok(self.ask(slot, call, reply::scopes).await?.0)
     }
 
     /// A request about many records of a type.

@@ -248,6 +248,11 @@ impl Pace {
         state.halt.get_or_insert(halt);
     }
 
+    /// How far HubSpot's clock was ahead of this machine's at its last answer, to a second; zero if it never said.
+    pub fn clock_ahead(&self) -> SignedDuration {
+        self.lock().ahead
+    }
+
     /// Why everything is stopped, if it is.
     pub fn halted(&self) -> Option<Halt> {
         self.lock().halt.clone()

@@ -283,6 +283,21 @@ pub(super) fn account(body: &[u8]) -> Result<Account, Unreadable> {
     })
 }
 
+/// The scopes of the token.
+pub(super) fn scopes(body: &[u8]) -> Result<Vec<String>, Unreadable> {
+    #[derive(Deserialize)]
+    struct RawToken<'a> {
+        #[serde(borrow, default)]
+        scopes: Raw<'a>,
+    }
+    let token: RawToken<'_> =
+        serde_json::from_slice(body).map_err(|_| Unreadable("the body is no JSON object"))?;
+    match texts(token.scopes) {
+        none if none.is_empty() => Err(Unreadable("the body names no scopes")),
+        scopes => Ok(scopes),
+    }
+}
+
 /// The body of an error status; `None` if it is no JSON object.
 pub(super) fn error_body(body: &[u8]) -> Option<ErrorBody> {
     let raw: RawError<'_> = serde_json::from_slice(body).ok()?;

@@ -156,6 +156,16 @@ impl Address {
         places.join(",")
     }
 
+    /// Whether it leads to this machine and nowhere else.
+    pub fn is_local(&self) -> bool {
+        self.place() == LOCAL
+    }
+
+    /// The first port.
+    pub fn port(&self) -> u16 {
+        self.config.get_ports().first().copied().unwrap_or(5432)
+    }
+
     /// The role, if the address names one; else it is the operating system's user.
     pub fn user(&self) -> Option<&str> {
         self.config.get_user()

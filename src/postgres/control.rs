@@ -101,8 +101,20 @@ impl Control {
     /// # Errors
     /// As [`connect::connect`]; [`ErrorKind::Schema`] if a transaction pooler stands between us and the server.
     pub async fn open(address: &Address) -> Result<Awake, Error> {
+        Control::open_on(address, "control", CHANNEL).await
+    }
+
+    /// The same on a channel of its own, which wakes no daemon: to find out, and to be dropped.
+    ///
+    /// # Errors
+    /// As [`Control::open`].
+    pub async fn try_out(address: &Address) -> Result<Awake, Error> {
+        Control::open_on(address, "check", "hubsyncd_check").await
+    }
+
+    async fn open_on(address: &Address, purpose: &str, channel: &str) -> Result<Awake, Error> {
         let name = format!("{}:{}", host_name(), std::process::id());
-        let purpose = format!("control {name}");
+        let purpose = format!("{purpose} {name}");
         let opening = connect::open(address, &purpose);
         let (client, wire) = tokio::time::timeout(STATEMENT_TIMEOUT, opening)
             .await
@@ -129,7 +141,7 @@ impl Control {
             .value("SELECT current_setting('max_prepared_transactions')")
             .await?;
         control.prepared_transactions = setting.as_deref() != Some("0");
-        control.prove_listening(&echo).await?;
+        control.prove_listening(channel, &echo).await?;
         Ok(Awake(control))
     }
 
@@ -300,9 +312,9 @@ impl Control {
         ))
     }
 
-    async fn prove_listening(&mut self, echo: &str) -> Result<(), Error> {
-        self.execute("listening", &format!("LISTEN {CHANNEL}")).await?;
-        let sql = format!("SELECT pg_catalog.pg_notify('{CHANNEL}', '{echo}')");
+    async fn prove_listening(&mut self, channel: &str, echo: &str) -> Result<(), Error> {
+        self.execute("listening", &format!("LISTEN {channel}")).await?;
+        let sql = format!("SELECT pg_catalog.pg_notify('{channel}', '{echo}')");
         self.execute("notifying ourselves", &sql).await?;
         let echoed = tokio::time::timeout(ECHO_TIMEOUT, self.signals.echoed.notified()).await;
         self.listen_proven = echoed.is_ok();

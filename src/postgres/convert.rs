@@ -13,6 +13,7 @@
 use super::catalog::Column;
 use super::quote;
 use crate::mapping::{Kind, Property};
+use crate::sync::fitting::Form;
 
 /// SQL for a column's value as HubSpot wants it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +69,22 @@ pub fn convert(
         }
         (Kind::Multi, Class::Jsonb) => json_elements(cell),
         _ => scalar(kind, class, cell, &property.zone),
+    }
+}
+
+/// What [`convert`] makes of a column's values.
+pub fn form(property: &Property, column: &Column, hubspot_type: Option<&str>) -> Form {
+    let class = class_of(&column.base, column.category);
+    let kind = property.kind.unwrap_or_else(|| kind_by_type(class, hubspot_type));
+    match (kind, class) {
+        (Kind::Multi, Class::Array | Class::Jsonb) => Form::List,
+        (Kind::Date, Class::Date | Class::Timestamp | Class::TimestampTz) => Form::Date,
+        (Kind::DateTime, Class::Date | Class::Timestamp | Class::TimestampTz) => Form::DateTime,
+        (_, Class::Bool) => Form::Bool,
+        (_, Class::Integer | Class::Numeric | Class::Float) => Form::Number,
+        (_, Class::Date) => Form::Date,
+        (_, Class::Timestamp | Class::TimestampTz) => Form::DateTime,
+        (_, Class::Text | Class::Jsonb | Class::Array | Class::Other) => Form::Text,
     }
 }
 

@@ -57,9 +57,24 @@ pub async fn triggers(session: &Session, mapping: &Mapping, shapes: &[Shape]) ->
 /// # Errors
 /// When the database cannot be asked.
 pub async fn access(session: &Session, mapping: &Mapping) -> Result<Vec<Problem>, Error> {
+    let mut problems = rights(session, mapping).await?;
+    problems.extend(row_security(session, mapping).await?);
+    Ok(problems)
+}
+
+/// The role of this session.
+async fn role(session: &Session) -> Result<String, Error> {
     let failed = |error| Error::from_client("asking which role this is", error);
     let asked = session.query_one("SELECT current_user::text", &[]).await;
-    let role: String = asked.and_then(|row| row.try_get(0)).map_err(failed)?;
+    asked.and_then(|row| row.try_get(0)).map_err(failed)
+}
+
+/// The rights this session's role lacks.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn rights(session: &Session, mapping: &Mapping) -> Result<Vec<Problem>, Error> {
+    let role = role(session).await?;
     let mut problems = Vec::new();
     for right in rights::missing(session, &role, rights::wanted(mapping)).await? {
         let grant = rights::grant(&role, std::slice::from_ref(&right));
@@ -70,6 +85,16 @@ pub async fn access(session: &Session, mapping: &Mapping) -> Result<Vec<Problem>
             format!("run `hubsyncd setup`, or {}", grant.trim_end()),
         ));
     }
+    Ok(problems)
+}
+
+/// The tables whose rows row level security hides from this session's role.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn row_security(session: &Session, mapping: &Mapping) -> Result<Vec<Problem>, Error> {
+    let role = role(session).await?;
+    let mut problems = Vec::new();
     let written = rights::written(mapping);
     for guard in rights::guards(session, mapping, &role).await? {
         let wants = [

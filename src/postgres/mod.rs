@@ -1,6 +1,7 @@
 //! The left wall: it alone speaks to Postgres.
 
 pub mod address;
+pub mod advice;
 pub mod audit;
 mod beside;
 mod capture;
@@ -10,6 +11,7 @@ pub mod connect;
 pub mod control;
 pub mod convert;
 pub mod error;
+pub mod examine;
 pub mod failures;
 pub mod inspection;
 pub mod intent;

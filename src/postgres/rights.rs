@@ -63,6 +63,12 @@ impl Right {
         }
     }
 
+    /// The column that it lets the role write, as schema, table and column; `None` if it is another right.
+    pub(super) fn into_written_column(self) -> Option<(String, String, String)> {
+        let writes = self.privilege == "UPDATE" && !self.column.is_empty();
+        writes.then_some((self.schema, self.relation, self.column))
+    }
+
     /// The statement that remembers that we gave it; none for our own schema, which goes as a whole.
     pub(super) fn remember(&self, role: &str) -> String {
         if self.schema == "hubsyncd" {
