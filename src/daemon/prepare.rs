@@ -100,6 +100,36 @@ pub(super) struct Portal {
     labels: HashMap<(ObjectIndex, usize), AssociationType>,
 }
 
+impl Portal {
+    /// HubSpot's property types of an object, by name.
+    pub(super) fn types(&self, at: ObjectIndex) -> BTreeMap<String, String> {
+        let properties = self.properties[at].iter();
+        properties
+            .map(|property| (property.name.clone(), property.kind.clone()))
+            .collect()
+    }
+
+    /// An object's rules; `unique` says whether Postgres keeps its natural key unique.
+    pub(super) fn rules(&self, object: &Declared, at: ObjectIndex, unique: bool) -> Rules {
+        let in_hubspot = natural_key(object, &self.properties[at]);
+        Rules::new(object, unique).in_hubspot(
+            in_hubspot.is_some_and(|property| property.has_unique_value),
+            in_hubspot.is_some_and(|property| property.kind == "number"),
+        )
+    }
+
+    /// How an object's links are made.
+    pub(super) fn link_kinds(&self, mapping: &Mapping, at: ObjectIndex) -> Vec<LinkKind> {
+        let links = mapping.objects[at].links.iter().enumerate();
+        let kind = |(position, link): (usize, &Link)| LinkKind {
+            name: link.name(),
+            to_type: target(mapping, link).object_type.clone(),
+            label: self.labels.get(&(at, position)).cloned(),
+        };
+        links.map(kind).collect()
+    }
+}
+
 /// Asks HubSpot until it answers. An answer that lacks what the mapping needs is believed when it is given twice: a
 /// portal rarely changes, an answer is easily cut short, and who ends for want of a property is not started again.
 async fn portal(client: &Client, mapping: &Mapping, board: &Board) -> Result<Portal, Exit> {
@@ -234,10 +264,7 @@ pub(super) async fn door(parts: &Parts<'_>, pool: &Arc<Pool>, shapes: &[Shape]) 
     let mapping = Arc::new(parts.config.mapping.clone());
     let portal = portal(parts.client, &mapping, parts.board).await?;
     let table = |at: ObjectIndex| {
-        let types: BTreeMap<String, String> = portal.properties[at]
-            .iter()
-            .map(|property| (property.name.clone(), property.kind.clone()))
-            .collect();
+        let types = portal.types(at);
         Table {
             reader: Reader::new(&mapping, at, shapes, &types),
             writer: Writer::new(&mapping, at, shapes),
@@ -272,22 +299,9 @@ fn around(
         let unique = shapes
             .iter()
             .any(|shape| shape.object == at && shape.match_unique);
-        let links = declared
-            .links
-            .iter()
-            .enumerate()
-            .map(|(position, link)| LinkKind {
-                name: link.name(),
-                to_type: target(mapping, link).object_type.clone(),
-                label: portal.labels.get(&(at, position)).cloned(),
-            });
-        let in_hubspot = natural_key(declared, &portal.properties[at]);
         Object {
-            rules: Rules::new(declared, unique).in_hubspot(
-                in_hubspot.is_some_and(|property| property.has_unique_value),
-                in_hubspot.is_some_and(|property| property.kind == "number"),
-            ),
-            links: links.collect(),
+            rules: portal.rules(declared, at, unique),
+            links: portal.link_kinds(mapping, at),
         }
     };
     let after = mapping

@@ -18,6 +18,7 @@ pub mod lanes;
 pub mod lease;
 pub mod linking;
 pub mod outcome;
+pub mod outlook;
 pub mod pausing;
 pub mod plan;
 pub mod record;

@@ -1,5 +1,6 @@
 //! An outcome: what HubSpot made of a record.
 
+use super::change::Key;
 use super::pausing::Cause;
 
 /// What became of one record of a batch.
@@ -46,6 +47,31 @@ impl Refusal {
             correlation_id: None,
             existing_id: None,
             causes: Vec::new(),
+        }
+    }
+
+    /// The row's HubSpot record is gone, and no new one is to be made.
+    pub fn missing(id: &str) -> Refusal {
+        Refusal::ours(
+            "missing",
+            format!(
+                "HubSpot record {id} is gone and on-missing = \"fail\" forbids making a new one; restore it in HubSpot, \
+                 clear the row's HubSpot id, or set on-missing = \"recreate\""
+            ),
+        )
+    }
+
+    /// The row's HubSpot record was merged into one that another row holds.
+    pub fn merged_into(id: &str, survivor: &str, owner: &Key) -> Refusal {
+        Refusal {
+            existing_id: Some(survivor.to_owned()),
+            ..Refusal::ours(
+                "merged",
+                format!(
+                    "HubSpot record {id} was merged into {survivor}, which belongs to row {owner}; two rows cannot share \
+                     one record: merge or delete one of the rows"
+                ),
+            )
         }
     }
 }

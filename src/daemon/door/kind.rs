@@ -16,7 +16,7 @@ pub struct LinkKind {
 
 impl LinkKind {
     /// What these types of a pair mean for this link.
-    pub(super) fn seen(&self, types: &[AssociationType]) -> Seen {
+    pub(in crate::daemon) fn seen(&self, types: &[AssociationType]) -> Seen {
         let is_ours = |held: &AssociationType| {
             self.label
                 .as_ref()

@@ -46,7 +46,7 @@ impl Sending<'_> {
                 None if self.door.mapping.objects[self.object].on_missing == OnMissing::Recreate => {
                     self.recreate(items, at, &id).await;
                 }
-                None => items[at].fate = Fate::Refused(missing(&id)),
+                None => items[at].fate = Fate::Refused(Refusal::missing(&id)),
             }
         }
     }
@@ -64,7 +64,7 @@ impl Sending<'_> {
             .iter()
             .find(|item| matches!(&item.fate, Fate::Accepted { id, .. } if *id == survivor));
         if let Some(owner) = beside.map(|item| item.key().clone()) {
-            items[at].fate = Fate::Refused(merged_into(merged, &survivor, &owner));
+            items[at].fate = Fate::Refused(Refusal::merged_into(merged, &survivor, &owner));
             return;
         }
         if !self.claim_id(items[at].key(), &survivor) {
@@ -75,7 +75,7 @@ impl Sending<'_> {
             return;
         };
         match owners.get(&survivor).filter(|owner| *owner != items[at].key()) {
-            Some(owner) => items[at].fate = Fate::Refused(merged_into(merged, &survivor, owner)),
+            Some(owner) => items[at].fate = Fate::Refused(Refusal::merged_into(merged, &survivor, owner)),
             None => {
                 items[at].step = Step::Update(survivor);
                 items[at].merged_from = Some(merged.to_owned());
@@ -205,27 +205,4 @@ impl Sending<'_> {
 /// A HubSpot id as it is claimed; no natural key begins so.
 pub(super) fn claim_of(id: &str) -> String {
     format!("\0{id}")
-}
-
-fn missing(id: &str) -> Refusal {
-    Refusal::ours(
-        "missing",
-        format!(
-            "HubSpot record {id} is gone and on-missing = \"fail\" forbids making a new one; restore it in HubSpot, \
-             clear the row's HubSpot id, or set on-missing = \"recreate\""
-        ),
-    )
-}
-
-fn merged_into(id: &str, survivor: &str, owner: &Key) -> Refusal {
-    Refusal {
-        existing_id: Some(survivor.to_owned()),
-        ..Refusal::ours(
-            "merged",
-            format!(
-                "HubSpot record {id} was merged into {survivor}, which belongs to row {owner}; two rows cannot share \
-                 one record: merge or delete one of the rows"
-            ),
-        )
-    }
 }
