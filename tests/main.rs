@@ -34,6 +34,7 @@ mod demo;
 mod endings;
 mod engine;
 mod exchange;
+mod explain;
 mod failures;
 mod faults;
 mod fuzz;

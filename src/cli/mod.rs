@@ -8,6 +8,7 @@ mod check;
 mod client;
 pub mod cluster;
 mod demo;
+mod explain;
 mod failure;
 mod failures;
 mod health;
@@ -66,6 +67,8 @@ enum Verb {
     Health(health::Arguments),
     /// List refused records with HubSpot's reason, or try them again
     Failures(failures::Arguments),
+    /// Tell the whole story of one record: row, payload, what HubSpot holds, last answer, what happens next
+    Explain(explain::Arguments),
     /// Ask the running daemon to take a changed configuration
     Reload(reload::Arguments),
     /// Try whether alerts arrive, or tell of a failed unit
@@ -116,6 +119,7 @@ pub fn main() -> ExitCode {
         Verb::Status(arguments) => alone(status::run(&surroundings, arguments)),
         Verb::Health(arguments) => alone(health::run(&surroundings, arguments)),
         Verb::Failures(arguments) => alone(failures::run(&surroundings, arguments)),
+        Verb::Explain(arguments) => alone(explain::run(&surroundings, arguments)),
         Verb::Reload(arguments) => alone(reload::run(&surroundings, arguments)),
         Verb::Alert(arguments) => alone(alert::run(&surroundings, arguments)),
         Verb::Demo(arguments) => threads().and_then(|threads| threads.block_on(demo::run(arguments))),

@@ -20,6 +20,7 @@ mod keeper;
 pub mod lease;
 mod metrics;
 pub mod operations;
+pub mod outlook;
 pub mod pinned;
 pub mod prepare;
 pub mod reload;

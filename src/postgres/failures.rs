@@ -154,6 +154,22 @@ pub async fn get(session: &Session, object: &str, key: &str) -> Result<Option<Fa
     Ok(answers.iter().flatten().map(failure).next())
 }
 
+/// All failures of one key: that of the row, and those of records that it was to lose.
+///
+/// # Errors
+/// [`Error`] as the database has it.
+pub async fn of(session: &Session, object: &str, key: &str) -> Result<Vec<Failure>, Error> {
+    let step = Step::new(format!(
+        "{COLUMNS} WHERE object = $1 AND key = $2 ORDER BY archive"
+    ))
+    .with(object, Type::TEXT)
+    .with(key, Type::TEXT);
+    let answers = pipeline::send(session, &[step]).await;
+    let answers = answers
+        .map_err(|error| Error::from_client(format!("reading the failures of a key of {object}"), error))?;
+    Ok(answers.iter().flatten().map(failure).collect())
+}
+
 fn failure(row: &Row) -> Failure {
     Failure {
         object: row.get(0),

@@ -29,6 +29,7 @@ pub mod runs;
 pub mod schema;
 mod select;
 pub mod setup;
+pub mod story;
 mod template;
 mod tls;
 pub mod uninstall;

@@ -21,6 +21,7 @@ pub mod outcome;
 pub mod outlook;
 pub mod pausing;
 pub mod plan;
+pub mod prospect;
 pub mod record;
 pub mod report;
 pub mod schedule;
