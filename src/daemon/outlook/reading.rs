@@ -15,6 +15,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// The most records that one question is about.
 pub(super) const BATCH: usize = 100;
 
+/// How often an answer that says nothing of a record is asked for.
+const READ_ATTEMPTS: usize = 2;
+
 /// What a push would do with one row, and what HubSpot holds now.
 pub(super) struct Seen {
     pub(super) outlook: Outlook,
@@ -65,17 +68,32 @@ impl Ends {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let found = self
-            .client
-            .read_by(
-                self.turn().await?,
-                &self.object(at).object_type,
-                None,
-                &ids,
-                &self.names(at),
-            )
-            .await?;
+        let found = self.read_by(at, None, &ids, &self.names(at)).await?;
         Ok(found.into_iter().map(|done| (done.id.clone(), done)).collect())
+    }
+
+    /// Records by id or natural key; asked for once more where the answer is silent about some.
+    async fn read_by(
+        &self,
+        at: ObjectIndex,
+        id_property: Option<&str>,
+        ids: &[&str],
+        properties: &[&str],
+    ) -> Result<Vec<Done>, Unanswered> {
+        let object_type = &self.object(at).object_type;
+        let mut found: BTreeMap<String, Done> = BTreeMap::new();
+        for _ in 0..READ_ATTEMPTS {
+            let turn = self.turn().await?;
+            let reply = self
+                .client
+                .read_by(turn, object_type, id_property, ids, properties)
+                .await?;
+            found.extend(reply.results.into_iter().map(|done| (done.id.clone(), done)));
+            if reply.whole || found.len() >= ids.len() {
+                break;
+            }
+        }
+        Ok(found.into_values().collect())
     }
 
     /// The names of the mapped properties.
@@ -208,12 +226,7 @@ impl Ends {
                 names.push(match_on);
             }
             for part in wanted.chunks(BATCH) {
-                let turn = self.turn().await?;
-                found.extend(
-                    self.client
-                        .read_by(turn, object_type, Some(match_on), part, &names)
-                        .await?,
-                );
+                found.extend(self.read_by(at, Some(match_on), part, &names).await?);
             }
         }
         let mut by_value: HashMap<String, Vec<Done>> = HashMap::new();
