@@ -1,6 +1,6 @@
 //! Tests: the built daemon over TCP, where the cron secret is the key.
 
-use super::support::daemon::{Daemon, QUICK, Stage};
+use super::support::daemon::{CONTACTS, Daemon, QUICK, Stage};
 use super::support::sweeping::logged;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -90,4 +90,53 @@ async fn over_tcp_every_route_but_livez_and_health_wants_the_secret() {
     }
     assert!(!daemon.log().contains(SECRET), "the secret is in no log");
     assert_eq!(daemon.get("/status").await.0, 200, "the socket's file is its key");
+}
+
+#[tokio::test]
+async fn clients_without_the_secret_that_send_slowly_or_without_end_harm_nobody() {
+    let mut stage = Stage::new("bearer_stalled").await;
+    let contact = stage.known_contact("s1").await;
+    stage.set("CRON_SECRET", SECRET);
+    stage.toml = format!("{QUICK}[http]\nlisten = \"127.0.0.1:0\"\n");
+    let daemon = stage.start().await;
+    let address = address(&daemon).await;
+
+    // Without end: refused after the head, whatever is announced.
+    let mut endless = TcpStream::connect(&address).await.unwrap();
+    let head = format!("POST /sweep HTTP/1.1\r\nHost: {address}\r\nContent-Length: 1099511627776\r\n\r\n");
+    endless.write_all(head.as_bytes()).await.unwrap();
+    let flood = vec![b'x'; 1 << 20];
+    let mut sent = 0;
+    // Nobody reads it: either side may be the one to notice.
+    while sent < 1 << 30 && endless.write_all(&flood).await.is_ok() {
+        sent += flood.len();
+    }
+    assert!(sent < 1 << 30, "a client may not send what it likes");
+
+    // Slowly: every place that TCP has is taken by heads that do not end.
+    let mut slow = Vec::new();
+    for _ in 0..64 {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        stream.write_all(b"GET /health HTTP/1.1\r\nx: ").await.unwrap();
+        slow.push(stream);
+    }
+    assert_eq!(
+        daemon.get("/status").await.0,
+        200,
+        "the socket has places of its own"
+    );
+    stage
+        .app("UPDATE hubspot_sync.hubspot_contact_credits SET sj_credits = 7")
+        .await;
+    stage
+        .wait_world("the daemon goes on", |world| {
+            world.record(CONTACTS, &contact).unwrap().get("sj_credits") == Some("7")
+        })
+        .await;
+    assert_eq!(
+        ask(&address, "GET", "/livez", "").await.0,
+        200,
+        "they lose their places"
+    );
+    drop(slow);
 }

@@ -28,8 +28,14 @@ impl Failure {
         self
     }
 
-    /// `error:`, `caused by:` for every cause that says something new, `hint:`.
+    /// Prints [`Failure::lines`].
     pub(super) fn print(&self) {
+        // There is nobody to tell if stderr is gone.
+        let _ = std::io::stderr().write_all(self.lines().as_bytes());
+    }
+
+    /// `error:`, `caused by:` for every cause that says something new, `hint:`.
+    pub(super) fn lines(&self) -> String {
         let mut lines = format!("error: {}\n", self.error);
         let mut said = self.error.to_string();
         for cause in self.error.chain().skip(1) {
@@ -42,8 +48,7 @@ impl Failure {
         if let Some(hint) = &self.hint {
             lines.push_str(&format!("hint: {hint}\n"));
         }
-        // There is nobody to tell if stderr is gone.
-        let _ = std::io::stderr().write_all(lines.as_bytes());
+        lines
     }
 }
 
@@ -57,14 +62,20 @@ impl From<Exit> for Failure {
     }
 }
 
-/// A result could not be printed: the reader went away, which is no failure, or the disk is full.
+/// Prints a result. It may not be possible: the reader went away, which is no failure, or the disk is full.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
+    print_on(text).map(|_| ())
+}
+
+/// Prints a part of a result; answers whether anybody reads on.
+pub(super) fn print_on(text: &str) -> Result<bool, Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => {
             let error = anyhow::Error::new(error).context("printing the result");
             Err(Failure::new(exit::UNAVAILABLE, error))
         }
-        _ => Ok(()),
     }
 }

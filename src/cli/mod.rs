@@ -7,12 +7,14 @@ mod alert;
 mod check;
 mod client;
 pub mod cluster;
+mod completions;
 mod demo;
 mod explain;
 mod failure;
 mod failures;
 mod health;
 mod logs;
+mod man;
 mod order;
 mod paint;
 mod reload;
@@ -25,7 +27,7 @@ mod sweep;
 use crate::config::{self, Config, Needs, Problem};
 use crate::daemon::exit;
 use crate::postgres::address::Address;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use failure::Failure;
 use secrecy::ExposeSecret;
 use std::future::Future;
@@ -77,6 +79,15 @@ enum Verb {
     Demo(demo::Arguments),
     /// Run a stand-in for HubSpot alone on a loopback port
     Sandbox(sandbox::Arguments),
+    /// Print what a shell needs to complete the words of this program
+    Completions(completions::Arguments),
+    /// Print the manual page
+    Man,
+}
+
+/// The command line's definition, which help, completions and the manual page are made from.
+fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Where a verb finds its settings.
@@ -124,6 +135,8 @@ pub fn main() -> ExitCode {
         Verb::Alert(arguments) => alone(alert::run(&surroundings, arguments)),
         Verb::Demo(arguments) => threads().and_then(|threads| threads.block_on(demo::run(arguments))),
         Verb::Sandbox(arguments) => alone(sandbox::run(arguments)),
+        Verb::Completions(arguments) => completions::run(&arguments),
+        Verb::Man => man::run(),
     };
     match ended {
         Ok(code) => ExitCode::from(code),

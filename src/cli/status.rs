@@ -2,7 +2,7 @@
 
 use super::Surroundings;
 use super::client::{Daemon, SOON};
-use super::failure::{Failure, print};
+use super::failure::{Failure, print, print_on};
 use super::order::Order;
 use super::paint::{Colour, paint, table};
 use crate::daemon::exit;
@@ -27,26 +27,54 @@ pub(super) struct Arguments {
 /// Prints the status, once or until interrupted.
 pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Result<u8, Failure> {
     let daemon = Daemon::find(surroundings)?;
+    let first = asked(&daemon, arguments.json).await?;
+    if !arguments.watch {
+        print(&first)?;
+        return Ok(exit::OK);
+    }
+    watch(&daemon, arguments.json, first).await
+}
+
+/// Prints the status every second. A daemon that goes away, as in a restart, may come back; one that was never there is a
+/// failure.
+async fn watch(daemon: &Daemon, json: bool, first: String) -> Result<u8, Failure> {
+    let mut frame: Result<String, Failure> = Ok(first);
     loop {
-        let answer = daemon.ask(Method::GET, "/status", Some(SOON)).await?.accepted()?;
-        let text = if arguments.json {
-            answer.text + "\n"
-        } else {
-            shown(&answer.json()?, &Order::of(&answer.text))
+        let goes_on = match frame {
+            Ok(text) => print_on(&placed(&text))?,
+            Err(failure) if std::io::stdout().is_terminal() => print_on(&placed(&failure.lines()))?,
+            Err(failure) => {
+                failure.print();
+                true
+            }
         };
-        if arguments.watch && std::io::stdout().is_terminal() {
-            print(&format!("\x1b[H\x1b[2J{text}"))?;
-        } else {
-            print(&text)?;
-        }
-        if !arguments.watch {
+        if !goes_on {
             return Ok(exit::OK);
         }
         tokio::select! {
             () = tokio::time::sleep(WATCH_EVERY) => {}
             _ = tokio::signal::ctrl_c() => return Ok(exit::OK),
         }
+        frame = asked(daemon, json).await;
     }
+}
+
+/// The daemon's answer, as it is printed.
+async fn asked(daemon: &Daemon, json: bool) -> Result<String, Failure> {
+    let answer = daemon.ask(Method::GET, "/status", Some(SOON)).await?.accepted()?;
+    if json {
+        return Ok(answer.text + "\n");
+    }
+    Ok(shown(&answer.json()?, &Order::of(&answer.text)))
+}
+
+/// On a terminal in place of what was there before, without flicker; elsewhere below it.
+fn placed(text: &str) -> String {
+    if !std::io::stdout().is_terminal() {
+        return text.to_owned();
+    }
+    // Home; each line to its end; what is left of the frame before.
+    format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))
 }
 
 /// The status as lines.

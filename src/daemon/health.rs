@@ -29,6 +29,8 @@ impl Limits {
 
 /// The check of the last complete sweep.
 const SWEEP_AGE: &str = "sweep:age";
+/// The check of the control session.
+const LISTENER: &str = "listener";
 
 /// How well the daemon is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -92,8 +94,10 @@ pub fn verdict(state: &State, limits: &config::Health, every: Duration, now: Ins
     }
     let quota = state.conditions.contains_key(&Condition::Quota);
     if quota {
-        for check in checks.iter_mut().filter(|check| check.seconds.is_some()) {
-            // No age is a failure while HubSpot takes nothing until its midnight.
+        // No age is a failure while HubSpot takes nothing until its midnight; nor is it one that nobody listens because
+        // HubSpot could not be asked about the mapping yet. A database that is away is told of by itself.
+        let excused = |check: &&mut Check| check.seconds.is_some() || check.name == LISTENER;
+        for check in checks.iter_mut().filter(excused) {
             check.status = check.status.min(Status::Warn);
         }
     }
@@ -123,9 +127,9 @@ fn listener(state: &State) -> Check {
     match state.listener {
         Listener::Down => {
             let words = "there is no control session: changes are not heard".to_owned();
-            Check::of("listener", Status::Fail, Some(words))
+            Check::of(LISTENER, Status::Fail, Some(words))
         }
-        Listener::Armed | Listener::Awake | Listener::Polling => Check::of("listener", Status::Pass, None),
+        Listener::Armed | Listener::Awake | Listener::Polling => Check::of(LISTENER, Status::Pass, None),
     }
 }
 
@@ -360,6 +364,12 @@ mod tests {
         board.set_backlog(0, 1, Some(Instant::now()));
         board.set_condition(Condition::Quota, Some("the daily quota is spent".to_owned()));
         assert_eq!(judge(&board, HOUR * 9).status, Status::Warn);
+        board.set_listener(Listener::Down);
+        assert_eq!(
+            judge(&board, HOUR * 9).status,
+            Status::Warn,
+            "a start waits for the quota, too"
+        );
         board.set_condition(Condition::Database, Some("connection refused".to_owned()));
         assert_eq!(judge(&board, HOUR * 9).status, Status::Fail, "that is no age");
     }

@@ -145,6 +145,7 @@ async fn portal(client: &Client, mapping: &Mapping, board: &Board) -> Result<Por
                 tokio::time::sleep(pauses.next()).await;
             }
             Ok(portal) => {
+                board.set_condition(Condition::Breaker, None);
                 board.set_condition(Condition::Hubspot, None);
                 return portal;
             }
@@ -156,8 +157,11 @@ async fn portal(client: &Client, mapping: &Mapping, board: &Board) -> Result<Por
                        the changes wait in the database: {words}"
                 );
                 let spent = failed.policy == Some(Policy::Daily);
+                let halted = client.pace().halted().map(|halt| halt.reason);
+                let away = !spent && halted.is_none();
+                board.set_condition(Condition::Breaker, halted);
                 board.set_condition(Condition::Quota, spent.then(|| words.clone()));
-                board.set_condition(Condition::Hubspot, (!spent).then_some(words));
+                board.set_condition(Condition::Hubspot, away.then_some(words));
                 tokio::time::sleep(pause).await;
                 client.pace().resume();
             }

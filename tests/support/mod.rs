@@ -4,6 +4,7 @@
 
 pub mod daemon;
 pub mod instep;
+pub mod machine;
 pub mod postgres;
 pub mod proxy;
 pub mod reading;
