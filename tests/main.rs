@@ -75,6 +75,7 @@ mod signals;
 mod silence;
 mod simulation;
 mod socket;
+mod standalone;
 mod starting;
 mod startup;
 mod sweep;

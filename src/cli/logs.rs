@@ -1,6 +1,6 @@
 //! Where the log goes: to people on a terminal, to the journal under systemd, as JSON otherwise.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use tracing::Level;
@@ -16,13 +16,23 @@ const OURS: &str = env!("CARGO_CRATE_NAME");
 /// and errors are ever in it: the Postgres client logs the parameters of its queries at `debug` and what triggers of
 /// the application say at `info`, and both may hold values of rows.
 pub(super) fn start() {
+    start_from("info", false);
+}
+
+/// Starts the log of a verb that shows on a terminal how it goes: there, warnings without being asked for more.
+pub(super) fn start_beside_progress() {
+    let terminal = std::io::stderr().is_terminal();
+    start_from(if terminal { "warn" } else { "info" }, terminal);
+}
+
+fn start_from(level: &str, over_progress: bool) {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
-    let filter = EnvFilter::builder().parse_lossy(if wanted.is_empty() { "info" } else { &wanted });
+    let filter = EnvFilter::builder().parse_lossy(if wanted.is_empty() { level } else { &wanted });
     let ours = filter_fn(|about| about.target().starts_with(OURS) || *about.level() <= Level::WARN);
     let log = tracing_subscriber::registry().with(filter).with(ours);
     let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let people = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(move || Terminal { over_progress })
         .with_target(false);
     // The log can be started once; a second start, by a test in this process, changes nothing.
     let _ = if std::io::stderr().is_terminal() {
@@ -35,6 +45,26 @@ pub(super) fn start() {
         let json = tracing_subscriber::fmt::layer().json().flatten_event(true);
         log.with(json.with_writer(std::io::stderr)).try_init()
     };
+}
+
+/// Stderr that is a terminal, whose present line may show progress: a line of the log takes its place.
+struct Terminal {
+    over_progress: bool,
+}
+
+impl Write for Terminal {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let mut terminal = std::io::stderr().lock();
+        if self.over_progress {
+            terminal.write_all(b"\r\x1b[K")?;
+        }
+        terminal.write_all(line)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
 }
 
 /// Whether stderr is the journal's stream: systemd names its device and inode, and only a match counts, since the

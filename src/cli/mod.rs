@@ -21,6 +21,7 @@ mod reload;
 mod run;
 mod sandbox;
 mod setup;
+mod standalone;
 mod status;
 mod sweep;
 
@@ -126,6 +127,9 @@ pub fn main() -> ExitCode {
         }
         Verb::Setup(arguments) => alone(setup::run(&surroundings, arguments)),
         Verb::Check(arguments) => alone(check::run(&surroundings, arguments)),
+        Verb::Sweep(arguments) if arguments.standalone => {
+            threads().and_then(|threads| threads.block_on(standalone::run(&surroundings, &arguments)))
+        }
         Verb::Sweep(arguments) => alone(sweep::run(&surroundings, arguments)),
         Verb::Status(arguments) => alone(status::run(&surroundings, arguments)),
         Verb::Health(arguments) => alone(health::run(&surroundings, arguments)),

@@ -1,7 +1,7 @@
 //! `hubsyncd sweep`: asks the running daemon for a sweep and shows how it goes.
 
 use super::Surroundings;
-use super::client::{Daemon, SOON};
+use super::client::{Answer, Daemon, SOON};
 use super::failure::{Failure, print};
 use super::order::Order;
 use super::status::summary;
@@ -20,12 +20,15 @@ pub(super) struct Arguments {
     /// Only ask for it
     #[arg(long)]
     no_wait: bool,
+    /// Sweep where no daemon runs: take the lease, push what waits and every row, give the lease back
+    #[arg(long, conflicts_with = "no_wait")]
+    pub(super) standalone: bool,
     /// Archive what the brake holds: you have looked at `hubsyncd failures`, and those deletions were meant
     #[arg(long)]
     archive: bool,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// Asks for a sweep. Answers 0 if it was complete, 1 if records were refused, 75 if it ended early.
@@ -47,6 +50,12 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Re
         print(&format!("{said}\n"))?;
         return Ok(exit::OK);
     }
+    let answer = swept(&daemon, &arguments, !arguments.json).await?;
+    report(answer, &arguments)
+}
+
+/// Asks for a sweep and waits for its end, with progress if it is to be `shown`.
+pub(super) async fn swept(daemon: &Daemon, arguments: &Arguments, shown: bool) -> Result<Answer, Failure> {
     let path = if arguments.archive {
         "/sweep?wait=true&archive=go"
     } else {
@@ -54,14 +63,19 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Re
     };
     let swept = daemon.ask(Method::POST, path, None);
     let mut swept = std::pin::pin!(swept);
-    let mut progress = Progress::new(!arguments.json);
+    let mut progress = Progress::new(shown);
     let answer = loop {
         tokio::select! {
-            answer = &mut swept => break answer?.accepted()?,
-            () = tokio::time::sleep(LOOK_EVERY) => progress.look(&daemon).await,
+            answer = &mut swept => break answer,
+            () = tokio::time::sleep(LOOK_EVERY) => progress.look(daemon).await,
         }
     };
     progress.clear();
+    answer?.accepted()
+}
+
+/// Prints how the sweep went; answers the exit code.
+pub(super) fn report(answer: Answer, arguments: &Arguments) -> Result<u8, Failure> {
     let run = answer.json()?;
     print(&if arguments.json {
         answer.text + "\n"

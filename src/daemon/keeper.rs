@@ -7,7 +7,7 @@
 use super::board::{Board, Condition, Lease, Listener};
 use super::collect::{Collect, Ended};
 use super::door::Door;
-use super::exit::{CONFIGURATION, Exit, NOT_PERMITTED};
+use super::exit::{CONFIGURATION, Exit, NOT_PERMITTED, TRY_AGAIN};
 use super::lease::{self, Hold, boot_time};
 use super::pinned;
 use super::prepare::{self, Parts, Unprepared};
@@ -45,6 +45,8 @@ pub(super) struct Keeper {
     pub(super) stop: CancellationToken,
     /// Whether this process has pushed before, under an earlier configuration.
     pub(super) proven: bool,
+    /// Whether it waits while another daemon holds the lease; else that ends it.
+    pub(super) stands_by: bool,
 }
 
 /// Why a session ended.
@@ -131,9 +133,8 @@ impl Keeper {
             Err(end) => return end,
         };
         match self.take_lease(&mut control, collect.as_ref()).await {
-            Ok(Some(taken)) => self.settle_in(&control, &taken),
-            Ok(None) => return End::Stopped,
-            Err(error) => return End::Lost(error),
+            Ok(taken) => self.settle_in(&control, &taken),
+            Err(end) => return end,
         }
         let mut pings = JoinSet::new();
         if let Some(pinger) = control.pinger() {
@@ -238,32 +239,37 @@ impl Keeper {
         pinned::pin(&session, &found).await.map_err(End::Lost)
     }
 
-    /// Takes the lease, standing by for as long as another daemon holds it; `None` if the daemon stops.
-    async fn take_lease(
-        &self,
-        control: &mut Awake,
-        collect: Option<&Collect>,
-    ) -> Result<Option<Taken>, postgres::Error> {
+    /// Takes the lease, standing by for as long as another daemon holds it.
+    async fn take_lease(&self, control: &mut Awake, collect: Option<&Collect>) -> Result<Taken, End> {
         let mut told = false;
         loop {
             self.board.tick("collect");
             let sent = boot_time();
-            if let Some(taken) = control.try_lease(self.lease.own()).await? {
+            let tried = control.try_lease(self.lease.own()).await;
+            if let Some(taken) = tried.map_err(End::Lost)? {
                 if let (false, Some(collect)) = (taken.resumed, collect) {
                     collect.door.doubt_all();
                 }
                 self.lease.take(&taken, sent);
                 self.board.set_lease(Lease::Held);
-                return Ok(Some(taken));
+                return Ok(taken);
             }
-            let gone = self.lease.own() != Some(control.generation().await?);
+            let generation = control.generation().await.map_err(End::Lost)?;
+            let gone = self.lease.own() != Some(generation);
             if let (true, Some(collect)) = (gone, collect) {
                 if !told {
                     collect.door.doubt_all();
                 }
                 collect.door.name_doubts().await;
             }
-            let holder = control.holder().await?;
+            let holder = control.holder().await.map_err(End::Lost)?;
+            if !self.stands_by {
+                match holder {
+                    Some(holder) => return Err(End::Exit(not_alone(&holder))),
+                    // Given back meanwhile.
+                    None => continue,
+                }
+            }
             if !std::mem::replace(&mut told, true) {
                 info!(
                     "another daemon holds the lease, this one stands by: {}",
@@ -273,8 +279,8 @@ impl Keeper {
             self.board.set_lease(Lease::Standby(holder));
             self.clear();
             tokio::select! {
-                stopped = self.rest(STANDBY) => if stopped { return Ok(None) },
-                error = control.lost() => return Err(error),
+                stopped = self.rest(STANDBY) => if stopped { return Err(End::Stopped) },
+                error = control.lost() => return Err(End::Lost(error)),
             }
         }
     }
@@ -341,6 +347,12 @@ impl Keeper {
         }
         door.failures_changed.store(true, Ordering::Release);
     }
+}
+
+/// Another daemon holds the lease, and this one does not wait for it.
+fn not_alone(holder: &str) -> Exit {
+    Exit::new(TRY_AGAIN, format!("another daemon holds the lease: {holder}"))
+        .hint("ask that one, where it runs: `hubsyncd sweep`; or stop it first")
 }
 
 /// What an error says of the database.

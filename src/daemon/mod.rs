@@ -1,6 +1,6 @@
 //! The clockwork: it alone spawns, sleeps and holds both walls.
 //!
-//! [`run`] is the daemon. Its tasks wait on few things each: the `keeper` (the control session, the lease, and inside it
+//! [`run`] is the daemon, [`errand::Errand`] one that somebody brings along for a single task. Its tasks wait on few things each: the `keeper` (the control session, the lease, and inside it
 //! `collect`) and the `sweep`, which live for a term, that is from one configuration to the next (`term`, `reload`); the
 //! socket (`http`), the teller of alerts and systemd's reporter, which live as long as it does. A task that
 //! ends before it is asked to is a fault: the others are stopped and the process ends.
@@ -13,6 +13,7 @@ pub mod checkup;
 mod collect;
 pub mod desk;
 pub mod door;
+pub mod errand;
 pub mod exit;
 pub mod health;
 pub mod http;
@@ -24,6 +25,7 @@ pub mod outlook;
 pub mod pinned;
 pub mod prepare;
 pub mod reload;
+mod signals;
 mod status;
 pub mod sweep;
 pub mod systemd;
@@ -37,11 +39,11 @@ use board::{Board, Lease};
 use exit::{CONFIGURATION, Exit, SOFTWARE, UNAVAILABLE};
 use reload::{Ask, Loader};
 use secrecy::ExposeSecret;
+use signals::{Asked, Signals};
 use std::sync::Arc;
 use std::time::Duration;
 use sweep::request::{Reason, Requests};
 use term::{Doorway, Term};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -59,8 +61,27 @@ const RELOADS_WAITING: usize = 8;
 /// What to do about a fault of ours.
 const FAULT: &str = "this is a fault in hubsyncd; systemd starts it again, please report it";
 
+/// What a daemon runs for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// For good: it stands by while another one holds the lease, and tells systemd how it goes.
+    Service,
+    /// For one task of somebody who waits for it: another one's lease ends it.
+    Errand,
+}
+
+/// Why a daemon without a fault ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// By a signal.
+    Signal,
+    /// Because what it ran for is done.
+    Done,
+}
+
 /// What the tasks share, from the first term to the last.
 struct Shared {
+    purpose: Purpose,
     live: watch::Sender<Arc<Config>>,
     address: Address,
     pool: Arc<Pool>,
@@ -77,9 +98,22 @@ struct Shared {
 /// # Errors
 /// See [`Exit`]: configuration that cannot work (78), rights (77), a socket that cannot be bound (69), a fault (70).
 pub async fn run(config: Config, load: Loader) -> Result<(), Exit> {
-    let mut signals = Signals::install()?;
+    let signals = Signals::install(Purpose::Service)?;
+    let never = CancellationToken::new();
+    serve(Purpose::Service, config, load, signals, never).await?;
+    Ok(())
+}
+
+/// Runs a daemon until a signal, or `done`, ends it.
+async fn serve(
+    purpose: Purpose,
+    config: Config,
+    load: Loader,
+    mut signals: Signals,
+    done: CancellationToken,
+) -> Result<Stopped, Exit> {
     let (asking, mut reloads) = mpsc::channel(RELOADS_WAITING);
-    let shared = Shared::new(config, asking)?;
+    let shared = Shared::new(purpose, config, asking)?;
     let config = Arc::clone(&shared.live.borrow());
     let server = http::Server::bind(&config.http).map_err(|error| {
         Exit::new(UNAVAILABLE, error).hint("look at [http] in the configuration, and at who may write there")
@@ -90,14 +124,15 @@ pub async fn run(config: Config, load: Loader) -> Result<(), Exit> {
     let client = Arc::new(shared.client(&config)?);
     let mut tasks = shared.spawn(server);
     let mut term = Term::begin(&shared, client, None);
-    systemd::ready();
+    shared.tell(systemd::ready);
     info!(version = env!("CARGO_PKG_VERSION"), "hubsyncd runs");
     let mut result = loop {
         tokio::select! {
             ended = next_ended(&mut tasks, &mut term.tasks) => break Err(fault(ended)),
             asked = signals.next() => if shared.obey(asked) == Asked::Stop {
-                break Ok(());
+                break Ok(Stopped::Signal);
             },
+            () = done.cancelled() => break Ok(Stopped::Done),
             Some(ask) = reloads.recv() => {
                 let reload = shared.reload(&mut term, &load, ask);
                 if let Some(result) = shared.through(reload, &mut signals, &mut tasks).await {
@@ -107,7 +142,7 @@ pub async fn run(config: Config, load: Loader) -> Result<(), Exit> {
         }
     };
     info!("hubsyncd stops; what HubSpot has answered is recorded first");
-    systemd::stopping(PATIENCE);
+    shared.tell(|| systemd::stopping(PATIENCE));
     shared.stop.cancel();
     drop(reloads);
     let patience = tokio::time::sleep(RECEIPTS);
@@ -161,10 +196,11 @@ fn fault(ended: Option<Result<Ended, tokio::task::JoinError>>) -> Exit {
 }
 
 impl Shared {
-    fn new(config: Config, reloads: mpsc::Sender<Ask>) -> Result<Shared, Exit> {
+    fn new(purpose: Purpose, config: Config, reloads: mpsc::Sender<Ask>) -> Result<Shared, Exit> {
         let address = Address::parse(config.database.url.expose_secret())
             .map_err(|error| Exit::new(CONFIGURATION, error).hint("look at the database URL"))?;
         Ok(Shared {
+            purpose,
             pool: Arc::new(Pool::new(address.clone(), config.database.connections)),
             address,
             board: Board::new(&config.mapping),
@@ -241,12 +277,22 @@ impl Shared {
             teller.run().await;
             ("alert", Ok(()))
         });
-        let (board, stop) = (Arc::clone(&self.board), self.stop.clone());
-        tasks.spawn(async move {
-            systemd::report(board, stop).await;
-            ("systemd", Ok(()))
+        self.tell(|| {
+            let (board, stop) = (Arc::clone(&self.board), self.stop.clone());
+            tasks.spawn(async move {
+                systemd::report(board, stop).await;
+                ("systemd", Ok(()))
+            });
         });
         tasks
+    }
+
+    /// Tells systemd something, if it is what watches this daemon.
+    fn tell(&self, something: impl FnOnce()) {
+        match self.purpose {
+            Purpose::Service => something(),
+            Purpose::Errand => {}
+        }
     }
 
     /// Sees a reload through, and what is asked meanwhile; answers how the daemon ends if it does.
@@ -255,14 +301,14 @@ impl Shared {
         reload: impl Future<Output = ()>,
         signals: &mut Signals,
         tasks: &mut JoinSet<Ended>,
-    ) -> Option<Result<(), Exit>> {
+    ) -> Option<Result<Stopped, Exit>> {
         let mut reload = std::pin::pin!(reload);
         loop {
             tokio::select! {
                 () = &mut reload => return None,
                 ended = tasks.join_next() => return Some(Err(fault(ended))),
                 asked = signals.next() => if self.obey(asked) == Asked::Stop {
-                    return Some(Ok(()));
+                    return Some(Ok(Stopped::Signal));
                 },
             }
         }
@@ -297,43 +343,5 @@ impl Shared {
             "after the one that runs"
         };
         info!(run = %ticket.id, "SIGUSR1: a sweep runs {when}");
-    }
-}
-
-/// The signals of design and systemd.
-struct Signals {
-    sweep: Signal,
-    reload: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-/// What a signal asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    Sweep,
-    Reload,
-    Stop,
-}
-
-impl Signals {
-    /// Installs the handlers: the first thing a daemon does, since SIGUSR1 and SIGHUP kill who has none.
-    fn install() -> Result<Signals, Exit> {
-        let install = |kind| signal(kind).map_err(|error| Exit::new(SOFTWARE, error));
-        Ok(Signals {
-            sweep: install(SignalKind::user_defined1())?,
-            reload: install(SignalKind::hangup())?,
-            terminate: install(SignalKind::terminate())?,
-            interrupt: install(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.sweep.recv() => Asked::Sweep,
-            _ = self.reload.recv() => Asked::Reload,
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-        }
     }
 }

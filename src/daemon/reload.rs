@@ -41,9 +41,9 @@ pub(super) type Ask = Option<oneshot::Sender<Result<Reloaded, Vec<String>>>>;
 impl Shared {
     /// Takes the configuration as it stands now, and tells whoever asked and the log how that went.
     pub(super) async fn reload(&self, term: &mut Term, load: &Loader, ask: Ask) {
-        systemd::reloading();
+        self.tell(systemd::reloading);
         let reloaded = self.try_reload(term, load).await;
-        systemd::ready();
+        self.tell(systemd::ready);
         match &reloaded {
             Ok(Reloaded { changed, restart }) => {
                 if changed.is_empty() {

@@ -7,7 +7,7 @@ use super::board::Board;
 use super::door::Door;
 use super::keeper::Keeper;
 use super::sweep::Sweeper;
-use super::{Ended, Shared};
+use super::{Ended, Purpose, Shared};
 use crate::hubspot::Client;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -65,6 +65,7 @@ impl Term {
             door: Arc::clone(&term.door),
             stop: term.stop.clone(),
             proven: term.proven,
+            stands_by: shared.purpose == Purpose::Service,
         };
         term.tasks.spawn(async move { ("keeper", keeper.run().await) });
         let sweeper = Sweeper {
