@@ -24,6 +24,7 @@ mod chaos;
 mod check;
 mod client;
 mod clock;
+mod closed;
 mod cluster;
 mod config;
 mod connect;

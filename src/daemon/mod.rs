@@ -18,6 +18,7 @@ pub mod exit;
 pub mod health;
 pub mod http;
 mod keeper;
+mod learn;
 pub mod lease;
 mod metrics;
 pub mod operations;
@@ -25,6 +26,7 @@ pub mod outlook;
 pub mod pinned;
 pub mod prepare;
 pub mod reload;
+mod reopen;
 mod signals;
 mod status;
 pub mod sweep;
@@ -44,7 +46,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use sweep::request::{Reason, Requests};
 use term::{Doorway, Term};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -90,6 +92,8 @@ struct Shared {
     lease: Arc<lease::Hold>,
     doorway: Arc<Doorway>,
     reloads: mpsc::Sender<Ask>,
+    /// Told when an object is open that was closed.
+    reopened: Arc<Notify>,
     stop: CancellationToken,
 }
 
@@ -136,6 +140,12 @@ async fn serve(
             Some(ask) = reloads.recv() => {
                 let reload = shared.reload(&mut term, &load, ask);
                 if let Some(result) = shared.through(reload, &mut signals, &mut tasks).await {
+                    break result;
+                }
+            }
+            () = shared.reopened.notified() => {
+                let renewal = shared.renew(&mut term);
+                if let Some(result) = shared.through(renewal, &mut signals, &mut tasks).await {
                     break result;
                 }
             }
@@ -208,6 +218,7 @@ impl Shared {
             lease: Arc::new(lease::Hold::default()),
             doorway: Arc::default(),
             reloads,
+            reopened: Arc::default(),
             stop: CancellationToken::new(),
             live: watch::Sender::new(Arc::new(config)),
         })

@@ -6,6 +6,7 @@
 
 use super::board::Lease;
 use super::exit::Exit;
+use super::learn;
 use super::prepare::{self, Unprepared};
 use super::sweep::request::Reason;
 use super::term::Term;
@@ -79,6 +80,9 @@ impl Shared {
             restart: changes.restart,
         };
         if reloaded.changed.is_empty() {
+            if let Some(door) = self.doorway.door() {
+                door.try_paused(None);
+            }
             return Ok(reloaded);
         }
         let next = Arc::new(present.reloaded(next));
@@ -103,6 +107,17 @@ impl Shared {
         Ok(reloaded)
     }
 
+    /// HubSpot says of an object what it did not say before: the next term begins with it, and a sweep, since nobody knows
+    /// what of the object was never pushed.
+    pub(super) async fn renew(&self, term: &mut Term) {
+        info!("HubSpot says what was not known of a paused object; what is under way is finished first");
+        term.end(&self.board).await;
+        self.board.set_mapping(&self.live.borrow().mapping);
+        *term = Term::begin(self, Arc::clone(&term.client), Some(term));
+        let ticket = self.requests.ask(Reason::Reload);
+        info!(run = %ticket.id, "a sweep follows");
+    }
+
     /// Whether both ends fit a mapping. HubSpot is asked only by who holds the lease.
     async fn fits(&self, mapping: &Mapping, client: &Client) -> Result<(), Vec<String>> {
         let asked = async {
@@ -115,7 +130,7 @@ impl Shared {
             if self.board.lease() != Lease::Held {
                 return Ok(());
             }
-            match prepare::ask(client, mapping).await {
+            match learn::ask(client, mapping).await {
                 Ok(Ok(_)) => Ok(()),
                 Ok(Err(exit)) => Err(problems(&exit)),
                 Err(failed) => Err(vec![chain(&failed)]),

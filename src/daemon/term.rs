@@ -6,6 +6,7 @@
 use super::board::Board;
 use super::door::Door;
 use super::keeper::Keeper;
+use super::reopen::Reopener;
 use super::sweep::Sweeper;
 use super::{Ended, Purpose, Shared};
 use crate::hubspot::Client;
@@ -83,6 +84,15 @@ impl Term {
             progress: Mutex::default(),
             late: Mutex::default(),
         };
+        let reopener = Reopener {
+            door: Arc::clone(&term.door),
+            reopened: Arc::clone(&shared.reopened),
+            stop: term.stop.clone(),
+        };
+        term.tasks.spawn(async move {
+            reopener.run().await;
+            ("reopen", Ok(()))
+        });
         term.tasks.spawn(async move {
             sweeper.run().await;
             ("sweep", Ok(()))

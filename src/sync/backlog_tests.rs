@@ -387,3 +387,27 @@ fn a_paused_object_of_which_nothing_waits_lacks_a_row_to_try_once_it_is_time() {
     admit(&mut backlog, vec![change(0, 1, "a", Op::Update)], TRIAL_EVERY);
     assert!(!backlog.lacks_trial(0, TRIAL_EVERY));
 }
+
+#[test]
+fn of_a_closed_object_nothing_goes_out_and_it_is_asked_for_once_a_minute_or_when_somebody_wants_to_know() {
+    let mut backlog = backlog().closing(0);
+    let changes = vec![change(0, 1, "a", Op::Insert), change(1, 2, "b", Op::Update)];
+    admit(&mut backlog, changes, Duration::ZERO);
+    assert_eq!(
+        keys(&backlog.take(1, 100, 250 * MS)),
+        ["b"],
+        "its neighbours go on"
+    );
+    for now in [TRIAL_EVERY, 10 * TRIAL_EVERY] {
+        backlog.try_now(0);
+        assert!(backlog.take(0, 100, now).is_empty());
+        assert_eq!(backlog.next_ready(100, now), None);
+        assert!(!backlog.lacks_trial(0, now));
+    }
+    assert!(backlog.is_asked_for(0, Duration::ZERO), "somebody wants to know");
+    assert!(!backlog.is_asked_for(0, TRIAL_EVERY - MS));
+    assert!(backlog.is_asked_for(0, TRIAL_EVERY));
+    assert!(!backlog.is_asked_for(0, TRIAL_EVERY), "once");
+    assert!(!backlog.is_asked_for(1, 10 * TRIAL_EVERY), "it is not closed");
+    assert_eq!(backlog.held(0), 1, "its change is kept");
+}

@@ -68,6 +68,8 @@ pub struct Object {
     pub rules: Rules,
     /// For each link of the mapping: the target's object type and how the link is made.
     pub links: Vec<LinkKind>,
+    /// Why HubSpot does not say what must be known of it, if so; then nothing of it is read or sent.
+    pub closed: Option<String>,
 }
 
 /// The one way out to HubSpot.

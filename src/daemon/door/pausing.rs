@@ -64,8 +64,21 @@ impl Door {
         watches[object].pause().map(|pause| pause.words.clone())
     }
 
+    /// Pauses what is closed, for as long as it is.
+    pub fn pause_closed(&self) {
+        for (at, object) in self.objects.iter().enumerate() {
+            if let Some(words) = &object.closed {
+                self.pausing.watches()[at].bar(None, words.clone());
+                self.follow_turn(at);
+            }
+        }
+    }
+
     /// Pauses an object that was paused when the last daemon ended; the first record accepted ends it.
     pub fn remember_pause(&self, object: ObjectIndex, words: String) {
+        if self.objects[object].closed.is_some() {
+            return;
+        }
         let turned = self.pausing.watches()[object].bar(None, words);
         if turned.is_some() {
             self.follow_turn(object);
@@ -73,7 +86,8 @@ impl Door {
         }
     }
 
-    /// Tries a record of every paused object at once, or of the one of this name: an operator wants to know.
+    /// Tries a record of every paused object at once, or of the one of this name (of a closed one, what it is closed for): an
+    /// operator wants to know.
     pub fn try_paused(&self, name: Option<&str>) {
         for (at, object) in self.mapping.objects.iter().enumerate() {
             if name.is_none_or(|name| name == object.name) {
@@ -143,7 +157,12 @@ impl Door {
         match &words {
             Some(words) => {
                 self.desk.backlog().pause(object, self.desk.now());
-                warn!(object = %name, "the object is paused, its changes wait and one record is tried every minute: {words}");
+                let next = if self.objects[object].closed.is_some() {
+                    "HubSpot is asked again every minute"
+                } else {
+                    "one record is tried every minute"
+                };
+                warn!(object = %name, "the object is paused, its changes wait and {next}: {words}");
             }
             None => {
                 self.desk.backlog().resume(object);

@@ -9,7 +9,8 @@ mod reading;
 use super::checkup;
 use super::door::LinkKind;
 use super::exit::{CONFIGURATION, Exit, NOT_PERMITTED, SOFTWARE, TRY_AGAIN, UNAVAILABLE};
-use super::prepare::{self, Portal, Unprepared};
+use super::learn::{self, Portal};
+use super::prepare::{self, Unprepared};
 use crate::config::Config;
 use crate::hubspot::{Client, Disposition, Failed, Lane, Slot};
 use crate::mapping::{Mapping, Object};
@@ -134,13 +135,15 @@ impl Ends {
 
     /// Asks HubSpot for what only it knows of the mapping: property types, uniqueness, labels.
     async fn ask_portal(&mut self) -> Result<(), Exit> {
-        let asked =
-            tokio::time::timeout(TURN_PATIENCE, prepare::ask(&self.client, &self.config.mapping)).await;
+        let asked = tokio::time::timeout(TURN_PATIENCE, learn::ask(&self.client, &self.config.mapping)).await;
         let portal = match asked {
             Err(_) => return Err(Unanswered::NoTurn.into()),
             Ok(Err(failed)) => return Err(Unanswered::HubSpot(failed).into()),
             Ok(Ok(portal)) => portal?,
         };
+        if let Some(words) = portal.any_closed() {
+            return Err(Exit::new(NOT_PERMITTED, words));
+        }
         let mapping = &self.config.mapping;
         for (at, known) in self.objects.iter_mut().enumerate() {
             known.learn(mapping, at, &self.shapes, &portal);

@@ -212,8 +212,12 @@ impl<'a> Pass<'a> {
 
     /// Of a paused object one record is tried; if that is refused too, the rest waits for another sweep.
     async fn try_paused(&mut self) -> Result<(), String> {
-        if self.door.paused(self.object).is_none() {
+        let Some(words) = self.door.paused(self.object) else {
             return Ok(());
+        };
+        if self.door.objects[self.object].closed.is_some() {
+            self.door.desk.backlog().try_now(self.object);
+            return Err(words);
         }
         let page = self.door.desk.backlog().page_begins();
         let mut none = None;

@@ -13,6 +13,23 @@ impl Backlog {
         self.objects[object].trial.get_or_insert(now + TRIAL_EVERY);
     }
 
+    /// The same, but `object` is closed: paused, and not even one of its rows goes out.
+    pub fn closing(mut self, object: ObjectIndex) -> Backlog {
+        self.objects[object].closed = true;
+        self.pause(object, Duration::ZERO);
+        self
+    }
+
+    /// Whether HubSpot is to be asked for a closed object now; if so, it is next after [`TRIAL_EVERY`].
+    pub fn is_asked_for(&mut self, object: ObjectIndex, now: Duration) -> bool {
+        let object = &mut self.objects[object];
+        let due = object.closed && object.trial.is_some_and(|at| at <= now);
+        if due {
+            object.trial = Some(now + TRIAL_EVERY);
+        }
+        due
+    }
+
     /// Lets the next row of a paused object go out at once.
     pub fn try_now(&mut self, object: ObjectIndex) {
         if let Some(at) = &mut self.objects[object].trial {
@@ -37,12 +54,16 @@ impl Backlog {
     /// Whether a row of a paused object is to be tried now and none waits, nor is under way.
     pub fn lacks_trial(&self, object: ObjectIndex, now: Duration) -> bool {
         let object = &self.objects[object];
-        object.trial.is_some_and(|at| at <= now) && object.keys.is_empty() && object.claimed.is_empty()
+        let nothing = object.keys.is_empty() && object.claimed.is_empty();
+        nothing && !object.closed && object.trial.is_some_and(|at| at <= now)
     }
 
     /// The one row of a paused object that is to be tried now, if it is time: the one that was not tried for longest.
     pub(super) fn take_trial(&mut self, object: ObjectIndex, at: Duration, now: Duration) -> Vec<Claimed> {
         let object = &mut self.objects[object];
+        if object.closed {
+            return Vec::new();
+        }
         let unclaimed = object
             .keys
             .iter()
@@ -58,7 +79,7 @@ impl Backlog {
     /// When a row of a paused object is tried next, if one waits.
     pub(super) fn next_trial(&self, object: ObjectIndex, at: Duration, now: Duration) -> Option<Duration> {
         let object = &self.objects[object];
-        let waits = object.keys.keys().any(|key| !object.claimed.contains_key(key));
+        let waits = !object.closed && object.keys.keys().any(|key| !object.claimed.contains_key(key));
         waits.then(|| at.max(now))
     }
 }

@@ -52,6 +52,8 @@ pub(super) struct Waiting {
     pub(super) released: HashMap<Key, u64>,
     /// While the object is paused: when one row is tried next.
     pub(super) trial: Option<Duration>,
+    /// Whether no row can be tried: what is tried is whether HubSpot says more of the object.
+    pub(super) closed: bool,
 }
 
 impl Waiting {
