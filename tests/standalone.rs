@@ -2,7 +2,7 @@
 
 use crate::support::daemon::{CONTACTS, EXAMS, Stage};
 use crate::support::sweeping::{known_contacts, unseen};
-use crate::support::{DEADLINE, wait_until};
+use crate::support::{DEADLINE, wait_until, wait_within};
 use hubsyncd::sandbox::{Endpoint, Hold, Settings, When, World};
 use std::fs::File;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ const GIVEN_BACK: &str = "SELECT stopped_at IS NOT NULL FROM hubsyncd.lease";
 
 /// `hubsyncd sweep --standalone`, under way, with a place of its own for temporary files.
 struct Sweep {
-    child: Option<Child>,
+    child: Child,
     place: TempDir,
     log: TempDir,
 }
@@ -40,15 +40,12 @@ impl Sweep {
             .args(more)
             .env("TMPDIR", place.path())
             .env("RUST_LOG", "info")
-            .stdout(Stdio::piped())
+            .stdin(Stdio::null())
+            .stdout(File::create(log.path().join("result")).unwrap())
             .stderr(File::create(log.path().join("log")).unwrap())
             .spawn()
             .unwrap();
-        Sweep {
-            child: Some(child),
-            place,
-            log,
-        }
+        Sweep { child, place, log }
     }
 
     fn said(&self) -> String {
@@ -56,7 +53,7 @@ impl Sweep {
     }
 
     fn signal(&self, name: &str) {
-        let pid = self.child.as_ref().unwrap().id().to_string();
+        let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &pid]).status();
         assert!(sent.unwrap().success());
     }
@@ -75,19 +72,27 @@ impl Sweep {
     }
 
     async fn ended_anyhow(&mut self) -> (Option<i32>, String) {
-        let child = self.child.take().unwrap();
-        let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
-        let output = tokio::time::timeout(DEADLINE * 2, ended).await.unwrap().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+        let mut code = None;
+        let child = &mut self.child;
+        wait_within(DEADLINE * 2, "it ends", async || {
+            match child.try_wait().unwrap() {
+                Some(status) => {
+                    code = status.code();
+                    true
+                }
+                None => false,
+            }
+        })
+        .await;
+        let result = std::fs::read_to_string(self.log.path().join("result"));
+        (code, result.unwrap())
     }
 }
 
 impl Drop for Sweep {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
