@@ -61,6 +61,7 @@ mod payload;
 mod people;
 mod pins;
 mod pitfalls;
+mod planned;
 mod quoting;
 mod receipt;
 mod recovery;

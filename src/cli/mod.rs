@@ -17,6 +17,7 @@ mod logs;
 mod man;
 mod order;
 mod paint;
+mod plan;
 mod reload;
 mod run;
 mod sandbox;
@@ -62,6 +63,8 @@ enum Verb {
     Setup(setup::Arguments),
     /// Look at configuration, database and HubSpot, and say everything that is wrong at once
     Check(check::Arguments),
+    /// Tell what a sweep would do, asking HubSpot by reads alone
+    Plan(plan::Arguments),
     /// Ask the running daemon for a sweep and show its progress
     Sweep(sweep::Arguments),
     /// Backlog, last sweep, failures, limits
@@ -130,6 +133,7 @@ pub fn main() -> ExitCode {
         Verb::Sweep(arguments) if arguments.standalone => {
             threads().and_then(|threads| threads.block_on(standalone::run(&surroundings, &arguments)))
         }
+        Verb::Plan(arguments) => alone(plan::run(&surroundings, arguments)),
         Verb::Sweep(arguments) => alone(sweep::run(&surroundings, arguments)),
         Verb::Status(arguments) => alone(status::run(&surroundings, arguments)),
         Verb::Health(arguments) => alone(health::run(&surroundings, arguments)),

@@ -10,6 +10,7 @@ use crate::hubspot::Lane;
 use crate::postgres::pins::{self, Mismatch, Pin, Pins};
 use crate::postgres::{self, Address, Session};
 use crate::sync::report::chain;
+use std::sync::Arc;
 use tracing::info;
 
 /// Compares what this daemon is configured for with what is pinned; answers what may be pinned.
@@ -73,7 +74,7 @@ pub(super) fn hint(mismatches: &[Mismatch]) -> String {
 /// # Errors
 /// The configuration's fault (78), or what HubSpot says (75).
 pub async fn portal(config: &Config) -> Result<i64, Exit> {
-    let client = super::checkup::client(config);
+    let client = super::checkup::client(config, 1, Arc::new(|_| {}));
     let client =
         client.map_err(|error| Exit::new(CONFIGURATION, error).hint("look at [hubspot] and the token"))?;
     let slot = client.pace().slot(Lane::Change).await;

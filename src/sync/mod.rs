@@ -9,6 +9,7 @@ pub mod arming;
 pub mod backlog;
 pub mod change;
 pub mod checkup;
+pub mod cost;
 pub mod day;
 pub mod deletion;
 pub mod doubt;

@@ -2,7 +2,7 @@
 
 use super::{Notes, Portal};
 use crate::config::{self, Config};
-use crate::hubspot::{Budget, Client, Disposition, Failed, Lane, PropertyInfo, Settings, Slot};
+use crate::hubspot::{Budget, Client, Disposition, Failed, Lane, Observer, PropertyInfo, Settings, Slot};
 use crate::mapping::{Link, Mapping, Object, On, Property};
 use crate::postgres::catalog::{Column, Shape};
 use crate::postgres::convert;
@@ -22,7 +22,7 @@ pub(super) async fn look(
     mapping: Option<&Mapping>,
     shapes: Option<&[Shape]>,
 ) -> Option<Portal> {
-    let client = match client(config) {
+    let client = match client(config, 1, Arc::new(|_| {})) {
         Ok(client) => client,
         Err(error) => {
             let hint = "look at [hubspot] and the token";
@@ -49,7 +49,11 @@ pub(super) async fn look(
 }
 
 /// Who asks HubSpot under a configuration, beside the daemon.
-pub(in crate::daemon) fn client(config: &Config) -> Result<Client, crate::hubspot::Setup> {
+pub(in crate::daemon) fn client(
+    config: &Config,
+    in_flight: usize,
+    observer: Observer,
+) -> Result<Client, crate::hubspot::Setup> {
     let client = Client::new(Settings {
         base_url: config.hubspot.base_url.clone(),
         api_version: config.hubspot.api_version.clone(),
@@ -58,9 +62,9 @@ pub(in crate::daemon) fn client(config: &Config) -> Result<Client, crate::hubspo
         budget: Budget {
             requests: config.hubspot.requests,
             window: config.hubspot.window,
-            in_flight: 1,
+            in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
         },
-        observer: Arc::new(|_| {}),
+        observer,
     })?;
     Ok(client)
 }

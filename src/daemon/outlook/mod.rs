@@ -1,9 +1,10 @@
 //! The outlook on both ends: what a push would do, found out by reads alone.
 //!
-//! [`explain`] asks for one row, with its whole story. It neither takes the lease,
+//! [`plan`] asks for every row, page by page; [`explain`] for one row, with its whole story. Neither takes the lease,
 //! needs the daemon, or writes anything anywhere. What a row would become is decided by what decides it in the door.
 
 pub mod explain;
+pub mod plan;
 mod reading;
 
 use super::checkup;
@@ -12,7 +13,7 @@ use super::exit::{CONFIGURATION, Exit, NOT_PERMITTED, SOFTWARE, TRY_AGAIN, UNAVA
 use super::learn::{self, Portal};
 use super::prepare::{self, Unprepared};
 use crate::config::Config;
-use crate::hubspot::{Client, Disposition, Failed, Lane, Slot};
+use crate::hubspot::{Client, Disposition, Failed, Lane, Observed, Observer, Slot};
 use crate::mapping::{Mapping, Object};
 use crate::postgres::catalog::Shape;
 use crate::postgres::rows::Reader;
@@ -23,6 +24,8 @@ use crate::sync::plan::Rules;
 use crate::sync::report::chain;
 use secrecy::ExposeSecret;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How long a request may wait for its turn.
@@ -47,6 +50,14 @@ struct Ends {
     shapes: Vec<Shape>,
     objects: Vec<Known>,
     lane: Lane,
+    asked: Arc<Asked>,
+}
+
+/// What asking cost so far.
+#[derive(Default)]
+struct Asked {
+    requests: AtomicU64,
+    micros: AtomicU64,
 }
 
 /// Why a question has no answer.
@@ -117,7 +128,8 @@ impl Ends {
             Err(Unprepared::Database(error)) => return Err(of_database(&error, None)),
             Err(Unprepared::Exit(exit)) => return Err(exit),
         };
-        let client = checkup::client(&config)
+        let asked = Arc::<Asked>::default();
+        let client = checkup::client(&config, config.hubspot.in_flight, asked.observer())
             .map_err(|error| Exit::new(CONFIGURATION, error).hint("look at [hubspot] and the token"))?;
         client.pace().set_reserve(config.hubspot.daily_reserve);
         let objects = (0..config.mapping.objects.len())
@@ -130,6 +142,7 @@ impl Ends {
             shapes,
             objects,
             lane,
+            asked,
         })
     }
 
@@ -175,6 +188,27 @@ impl Ends {
         tokio::time::timeout(TURN_PATIENCE, slot)
             .await
             .map_err(|_| Unanswered::NoTurn)
+    }
+}
+
+impl Asked {
+    fn observer(self: &Arc<Asked>) -> Observer {
+        let asked = Arc::clone(self);
+        Arc::new(move |seen: Observed| {
+            asked.requests.fetch_add(1, Ordering::Relaxed);
+            let micros = u64::try_from(seen.took.as_micros()).unwrap_or(u64::MAX);
+            asked.micros.fetch_add(micros, Ordering::Relaxed);
+        })
+    }
+
+    fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// How long a request took on average.
+    fn latency(&self) -> Duration {
+        let micros = self.micros.load(Ordering::Relaxed);
+        Duration::from_micros(micros / self.requests().max(1))
     }
 }
 
