@@ -106,6 +106,32 @@ async fn pitfall_4_20_a_refused_token_stops_everything_is_told_by_health_and_pro
 }
 
 #[tokio::test]
+async fn a_token_refused_at_the_start_is_asked_for_again_also_after_the_database_was_lost_meanwhile() {
+    let stage = Stage::new("token_start").await;
+    stage.sandbox.fault(Fault::status(401).always());
+    let daemon = stage.launch("daemon");
+    insert(&stage, "one").await;
+    for lost in 1..=3 {
+        // Between two questions nothing may be sent; the session ends then.
+        let asked = stage.sandbox.world().count(Endpoint::Account);
+        stage
+            .wait_world("HubSpot was asked a few times", |world| {
+                world.count(Endpoint::Account) >= asked + 3
+            })
+            .await;
+        let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'hubsyncd'";
+        stage.sql(cut).await;
+        wait_until(&format!("the loss is noticed for the {lost}. time"), async || {
+            daemon.log().matches("the database is not to be had").count() >= lost
+        })
+        .await;
+    }
+    stage.sandbox.clear_faults();
+    wait_contacts_in_step(&stage).await;
+    wait_well(&daemon).await;
+}
+
+#[tokio::test]
 async fn a_daemon_whose_token_is_refused_stops_when_told() {
     let stage = Stage::new("token_stop").await;
     let daemon = stage.start().await;

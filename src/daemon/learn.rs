@@ -145,6 +145,8 @@ fn target<'a>(mapping: &'a Mapping, link: &Link) -> &'a Declared {
 pub(super) async fn portal(client: &Client, mapping: &Mapping, board: &Board) -> Result<Portal, Exit> {
     let mut pauses = Schedule::new(Duration::from_millis(200), Duration::from_secs(30));
     let mut doubted = false;
+    // What was asked before may have been cut short while a refused token kept all waiting.
+    client.pace().resume();
     loop {
         match ask(client, mapping).await {
             Ok(asked) if !doubted && asked.as_ref().map_or(true, |portal| portal.lacks(mapping)) => {
