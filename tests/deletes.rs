@@ -134,6 +134,18 @@ async fn pitfall_4_09_a_deleted_row_takes_its_record_along_where_that_is_asked_f
 }
 
 #[tokio::test]
+async fn a_record_that_an_answer_leaves_out_is_not_taken_for_gone() {
+    let stage = stage("unsaid").await;
+    let gone = stage.known_contact("gone").await;
+    let _daemon = stage.start().await;
+    stage.sandbox.fault(Fault::unreported(1).on(Endpoint::Read));
+    delete(&stage, "gone").await;
+    wait_archived(&stage, &gone).await;
+    stage.wait_drained().await;
+    assert_eq!(stage.value(FAILURES).await.as_deref(), Some(""));
+}
+
+#[tokio::test]
 async fn a_changed_key_and_a_row_inserted_again_keep_their_record() {
     let stage = stage("rekeyed").await;
     let (moved, again, taken) = (

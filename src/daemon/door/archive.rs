@@ -152,8 +152,11 @@ impl Sending<'_> {
                     for at in part {
                         if found.contains(&orphans[at].hubspot_id) {
                             there.push(at);
-                        } else {
-                            endings.push((at, Ending::Over));
+                            continue;
+                        }
+                        match self.alone(orphans, at).await {
+                            None => there.push(at),
+                            Some(ending) => endings.push((at, ending)),
                         }
                     }
                 }
@@ -165,6 +168,20 @@ impl Sending<'_> {
             }
         }
         (there, endings)
+    }
+
+    /// What becomes of an orphan that a batch does not find: an answer may leave one out without a word, so it is asked
+    /// for alone before it is believed to be gone, or merged into another. `None`: it is there.
+    async fn alone(&mut self, orphans: &[Orphan], at: usize) -> Option<Ending> {
+        let id = &orphans[at].hubspot_id;
+        match self.get(id).await {
+            Ok(Some(same)) if same == *id => None,
+            Ok(_) => Some(Ending::Over),
+            Err(failed) => {
+                let mut endings = self.failed_to_archive(orphans, vec![at], &failed);
+                endings.pop().map(|(_, ending)| ending)
+            }
+        }
     }
 
     /// Archives records that are there; what HubSpot refuses as a whole is halved until the bad one stands alone.

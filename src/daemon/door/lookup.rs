@@ -52,7 +52,7 @@ impl Sending<'_> {
     }
 
     /// The id that a record is found under now; `None` if it is gone.
-    async fn get(&mut self, id: &str) -> Result<Option<String>, Failed> {
+    pub(super) async fn get(&mut self, id: &str) -> Result<Option<String>, Failed> {
         let slot = self.slot(1).await?;
         let found = self.door.client.get(slot, self.object_type(), id, &[]).await?;
         Ok(found.map(|found| found.id))
