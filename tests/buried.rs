@@ -203,12 +203,30 @@ async fn neither_is_one_of_several_that_only_a_search_finds() {
     stage.app(TICKET).await;
     assert!(hold.reached(DEADLINE).await);
     stage.app(NO_TICKET).await;
-    stage.app(&TICKET.replace("(1,", "(2,")).await;
+    stage.sandbox.world().create(TICKETS, [("ref", "T-1")]);
     wait_over(&stage, &daemon).await;
     hold.release();
     assert_eq!(archives(&stage), 0);
     assert_eq!(stage.sandbox.world().records(TICKETS).count(), 2);
     assert!(daemon.log().contains("it cannot be told which of the records"));
+}
+
+#[tokio::test]
+async fn of_two_the_one_that_another_row_holds_stays_and_the_other_goes() {
+    let stage = stage("buried_rekeyed", "3s", "archive").await;
+    let daemon = stage.start().await;
+    let hold = stage.sandbox.hold(Endpoint::Create, When::After);
+    stage.app(TICKET).await;
+    assert!(hold.reached(DEADLINE).await);
+    let made = the_record(&stage, TICKETS);
+    stage.app("UPDATE desk.ticket SET id = 2").await;
+    wait_over(&stage, &daemon).await;
+    hold.release();
+    assert!(archived(&stage, TICKETS, &made));
+    let left = the_record(&stage, TICKETS);
+    let held = "SELECT hubspot_id FROM desk.ticket";
+    assert_eq!(stage.value(held).await, Some(left));
+    assert_eq!(archivings(&stage), 1);
 }
 
 #[tokio::test]

@@ -141,16 +141,17 @@ impl Guard<'_> {
     }
 
     /// What a create that was first noted at this time has made, by what HubSpot has under its natural key. The row is gone, so
-    /// what is said to be its record is taken away: one that a row holds, or that is older, is not.
+    /// what is said to be its record is taken away: one that a row holds, or that is older, is not, and neither is any of
+    /// several that nobody holds.
     pub fn made(&self, first_at: i64, hits: &[Hit]) -> Made {
-        let ours = |hit: &&Hit| {
+        let ours = |hit: &Hit| {
             hit.created_at
                 .is_some_and(|at| at >= first_at.saturating_sub(CLOCKS))
         };
-        match hits {
+        let of_nobody: Vec<&Hit> = hits.iter().filter(|hit| hit.owner.is_none()).collect();
+        match of_nobody.as_slice() {
             [] => Made::Nothing,
-            [hit] if hit.owner.is_some() => Made::Nothing,
-            [hit] if ours(&hit) => Made::Record(hit.id.clone()),
+            [hit] if ours(hit) => Made::Record(hit.id.clone()),
             [_] => Made::Nothing,
             _ => Made::Unclear,
         }

@@ -352,7 +352,7 @@ fn what_a_buried_create_has_made_is_the_one_record_that_is_young_enough_and_nobo
     let first_at = 100_000_000;
     let young = made_at(hit("7", None), first_at - CLOCKS);
     let old = made_at(hit("7", None), first_at - CLOCKS - 1);
-    let held = made_at(hit("7", Some("k")), first_at);
+    let held = made_at(hit("8", Some("k")), first_at);
     assert_eq!(guard.made(first_at, &[]), super::Made::Nothing);
     assert_eq!(
         guard.made(first_at, std::slice::from_ref(&young)),
@@ -371,6 +371,10 @@ fn what_a_buried_create_has_made_is_the_one_record_that_is_young_enough_and_nobo
         super::Made::Nothing,
         "its age is not known"
     );
-    assert_eq!(guard.made(first_at, &[young.clone(), held]), super::Made::Unclear);
+    assert_eq!(
+        guard.made(first_at, &[young.clone(), held]),
+        super::Made::Record("7".to_owned()),
+        "whose the other is, is known"
+    );
     assert_eq!(guard.made(first_at, &[young, old]), super::Made::Unclear);
 }

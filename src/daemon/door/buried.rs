@@ -2,8 +2,8 @@
 //!
 //! The change that finds the row gone waits until the create can land no more; then HubSpot is asked for the natural key
 //! it was sent under. What it made is a record that lost its row, and goes the way of all of them. A record that a row
-//! holds, one that is older than the create, and one of several is none that could be told to be ours: it is left alone.
-//! Where records are kept nobody asks.
+//! holds, one that is older than the create, and one of several that nobody holds is none that could be told to be ours:
+//! it is left alone. Where records are kept nobody asks.
 
 use super::item::{Fate, Item};
 use super::send::Sending;
