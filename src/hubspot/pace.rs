@@ -73,7 +73,9 @@ struct State {
     why: Why,
     day: Day,
     zone: Option<TimeZone>,
-    /// How far HubSpot's clock is ahead of ours.
+    /// Our wall clock.
+    wall: fn() -> jiff::Timestamp,
+    /// How far HubSpot's clock is ahead of it.
     ahead: SignedDuration,
     troubles: u32,
     /// When the first of them was met.
@@ -165,6 +167,7 @@ impl Pace {
                 why: Why::Window,
                 day: Day::new(0.0),
                 zone: None,
+                wall: jiff::Timestamp::now,
                 ahead: SignedDuration::ZERO,
                 troubles: 0,
                 trouble_since: None,
@@ -185,6 +188,11 @@ impl Pace {
     pub fn set_reserve(&self, reserve: f64) {
         self.lock().day.set_reserve(reserve);
         self.changed.notify_waiters();
+    }
+
+    /// Reads another wall clock from now on, as a simulation's.
+    pub fn set_wall(&self, wall: fn() -> jiff::Timestamp) {
+        self.lock().wall = wall;
     }
 
     /// Tells where the portal's day ends: its zone, or where this machine does not know that name, its
@@ -393,7 +401,7 @@ impl State {
     /// HubSpot's present time where the portal is.
     fn portal_now(&self) -> Option<jiff::Zoned> {
         let zone = self.zone.clone()?;
-        let now = jiff::Timestamp::now().checked_add(self.ahead).ok()?;
+        let now = (self.wall)().checked_add(self.ahead).ok()?;
         Some(now.to_zoned(zone))
     }
 

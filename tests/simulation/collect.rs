@@ -1,5 +1,5 @@
-//! The collecting loop, as `src/daemon/collect.rs` has it, without its control session: it looks at an interval, and
-//! whenever something is freed or named.
+//! The collecting loop, as `src/daemon/collect.rs` has it, without its control session: it looks when the doorbell
+//! rings, when something is freed or named, and at every safety poll.
 
 use super::store::Simulated;
 use hubsyncd::daemon::door::{Batch, Door, Tally};
@@ -14,9 +14,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// The longest time between two looks.
+/// How often it is looked whether a sweep is wanted, or the database is back.
 pub const POLL: Duration = Duration::from_millis(250);
-/// The safety poll's period.
+/// The safety poll's period: the longest time between two looks.
 const SAFETY: Duration = Duration::from_secs(1);
 
 /// Looks, hands out, waits.
@@ -25,6 +25,7 @@ pub struct Collect {
     pub door: Arc<Door>,
     looker: Looker,
     pushes: JoinSet<Tally>,
+    probes: JoinSet<()>,
     turn: usize,
 }
 
@@ -35,42 +36,74 @@ impl Collect {
             looker: Looker::new(&door.mapping),
             door: Arc::clone(door),
             pushes: JoinSet::new(),
+            probes: JoinSet::new(),
             turn: 0,
         }
     }
 
-    /// Collects until it is dropped; pushes under way go on.
-    pub async fn run(&mut self) {
+    /// Collects until it is dropped, or the daemon stops and all that was under way is recorded; dropped, pushes under
+    /// way go on.
+    pub async fn run(&mut self, stop: &CancellationToken) {
         self.looker = Looker::new(&self.door.mapping);
         self.door.desk.backlog().forget_waiting();
         let mut safety_at = Instant::now() + SAFETY;
-        loop {
+        while !stop.is_cancelled() {
+            let world = Arc::clone(&self.store.world);
+            let bell = world.bell.notified();
             if safety_at <= Instant::now() {
                 safety_at = Instant::now() + SAFETY;
+                self.probe();
                 self.door.name_doubts().await;
                 // What cannot be named now is named by the next poll.
                 let _ = self.door.store.name_due().await;
             }
             self.look().await;
-            self.dispatch();
+            self.dispatch(stop);
             let now = self.door.desk.now();
             let next = if self.pushes.len() < 8 {
                 self.door.desk.backlog().next_ready(self.door.max_records, now)
             } else {
                 None
             };
-            let at = next.map_or(now + POLL, |at| at.min(now + POLL));
+            let next = next.map_or(safety_at, |at| self.door.desk.instant(at).min(safety_at));
             tokio::select! {
                 biased;
+                () = stop.cancelled() => {}
                 Some(joined) = self.pushes.join_next() => {
                     let tally = joined.expect("a push neither panics nor is cancelled");
-                    let Tally { created, updated, failed, .. } = tally;
-                    self.store.world.trace(format_args!("pushed: {created} created, {updated} updated, {failed} failed"));
+                    let Tally { created, updated, failed, archived, .. } = tally;
+                    world.trace(format_args!("pushed: {created} created, {updated} updated, {failed} failed, {archived} archived"));
                 }
                 () = self.door.desk.freed() => {}
-                () = tokio::time::sleep_until(self.door.desk.instant(at)) => {}
+                () = bell => {}
+                () = tokio::time::sleep_until(next) => {}
             }
         }
+        self.end().await;
+        while !self.door.desk.backlog().idle() {
+            self.door.desk.freed().await;
+        }
+    }
+
+    /// Waits for the pushes under way.
+    pub async fn end(&mut self) {
+        while self.pushes.join_next().await.is_some() {}
+    }
+
+    /// Asks HubSpot whether it takes the token again, or answers again.
+    fn probe(&mut self) {
+        let pace = &self.door.pace;
+        while self.probes.try_join_next().is_some() {}
+        if !self.probes.is_empty() || (pace.halted().is_none() && pace.silent_for().is_none()) {
+            return;
+        }
+        let door = Arc::clone(&self.door);
+        self.probes.spawn(async move {
+            let halted = door.pace.halted().is_some();
+            if door.client.account(door.pace.probe()).await.is_ok() && halted {
+                door.pace.resume();
+            }
+        });
     }
 
     async fn look(&mut self) {
@@ -83,7 +116,7 @@ impl Collect {
         backlog.admit(number, changes, self.door.desk.now());
     }
 
-    fn dispatch(&mut self) {
+    fn dispatch(&mut self, stop: &CancellationToken) {
         let now = self.door.desk.now();
         let count = self.door.objects.len();
         let mut idle = 0;
@@ -98,7 +131,7 @@ impl Collect {
             idle = 0;
             let keys: Vec<&str> = claimed.iter().map(|claimed| &*claimed.key).collect();
             self.store.world.trace(format_args!("push {object}: {keys:?}"));
-            let door = Arc::clone(&self.door);
+            let (door, stop) = (Arc::clone(&self.door), stop.clone());
             self.pushes.spawn(async move {
                 door.push(Batch {
                     object,
@@ -106,7 +139,7 @@ impl Collect {
                     claimed,
                     ahead: None,
                     gained: HashSet::new(),
-                    stop: CancellationToken::new(),
+                    stop,
                 })
                 .await
             });

@@ -12,7 +12,7 @@ use hubsyncd::daemon::door::store::Store;
 use hubsyncd::daemon::lease::Hold;
 use hubsyncd::daemon::prepare::{Parts, door_over};
 use hubsyncd::daemon::sweep::Sweeper;
-use hubsyncd::hubspot::{Budget, Client, Settings};
+use hubsyncd::hubspot::{Answered, Budget, Client, Observed, Settings};
 use hubsyncd::mapping::Mapping;
 use hubsyncd::postgres::catalog::{Column, Shape};
 use hubsyncd::postgres::connect::Pool;
@@ -79,9 +79,18 @@ pub fn boot() {
     EPOCH.set(Some(Instant::now()));
 }
 
-/// One daemon's life, ended by dropping it.
-pub async fn live(world: Arc<World>, config: Arc<Config>, daemon: u64) {
-    let board = Board::new(&config.mapping);
+/// HubSpot's and the database's wall clock, as the daemons of this run see it.
+fn wall() -> jiff::Timestamp {
+    let elapsed = EPOCH.get().map_or(Duration::ZERO, |epoch| epoch.elapsed());
+    jiff::Timestamp::from_second(WALL).expect("it is a time") + elapsed
+}
+
+/// What the wall clock of every daemon shows when a run begins: it is not HubSpot's.
+const WALL: i64 = 1_700_000_000;
+
+/// A client as the daemon has it: told of what it does, and asking the lease for leave.
+fn client(world: &Arc<World>, config: &Config, lease: &Arc<Hold>, daemon: u64) -> Arc<Client> {
+    let unanswered = Arc::clone(lease);
     let settings = Settings {
         base_url: config.hubspot.base_url.clone(),
         api_version: config.hubspot.api_version.clone(),
@@ -92,38 +101,38 @@ pub async fn live(world: Arc<World>, config: Arc<Config>, daemon: u64) {
             window: config.hubspot.window,
             in_flight: 8,
         },
-        observer: Arc::new(|_| {}),
+        observer: Arc::new(move |seen: Observed| {
+            if matches!(
+                seen.outcome,
+                Answered::TimedOut | Answered::Broken | Answered::Status(500..)
+            ) {
+                unanswered.outcome_unknown();
+            }
+        }),
     };
     let network = Network {
-        world: Arc::clone(&world),
+        world: Arc::clone(world),
         daemon,
     };
     let client = Client::over(settings, Arc::new(network)).expect("the settings are right");
-    let client = Arc::new(client);
+    client.pace().set_reserve(config.hubspot.daily_reserve);
+    client.pace().set_wall(wall);
+    let asked = Arc::clone(lease);
+    Arc::new(client.asking(Arc::new(move || asked.may_ask())))
+}
+
+/// One daemon's life, ended by dropping it, or by `stop`.
+pub async fn live(world: Arc<World>, config: Arc<Config>, daemon: u64, stop: CancellationToken) {
+    let board = Board::new(&config.mapping);
     let lease = Arc::new(Hold::by(boot_time));
-    let parts = Parts {
-        config: &config,
-        client: &client,
-        board: &board,
-        lease: &lease,
-    };
-    let store = Arc::new(Simulated {
-        world: Arc::clone(&world),
-        daemon,
-    });
-    let over: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
-    let door = match door_over(&parts, &shapes(&config.mapping), over).await {
-        Ok(door) => Arc::new(door),
-        Err(exit) => return world.violation(format_args!("the daemon does not start: {exit:?}")),
-    };
     let address = hubsyncd::postgres::address::Address::parse("postgres://127.0.0.1:1/simulated");
     let sweeper = Sweeper {
         door: Arc::new(OnceLock::new()),
         pool: Arc::new(Pool::new(address.expect("an address"), 1)),
         requests: Arc::default(),
         board: Arc::clone(&board),
-        lease,
-        stop: CancellationToken::new(),
+        lease: Arc::clone(&lease),
+        stop: stop.clone(),
         every: Duration::from_secs(7200),
         on_start: false,
         since: Duration::ZERO,
@@ -133,113 +142,196 @@ pub async fn live(world: Arc<World>, config: Arc<Config>, daemon: u64) {
         late: Mutex::default(),
     };
     world.trace(format_args!("daemon {daemon}: up"));
-    let mut collect = Collect::new(&store, &door);
-    tokio::select! {
-        biased;
-        () = keep(&store, &board, &mut collect) => {}
-        () = sweep(&world, &sweeper, &door) => {}
-    }
+    let keeper = Keeper {
+        store: Arc::new(Simulated {
+            world: Arc::clone(&world),
+            daemon,
+        }),
+        client: client(&world, &config, &lease, daemon),
+        config,
+        board,
+        lease,
+        door: Arc::clone(&sweeper.door),
+        stop,
+    };
+    tokio::join!(keeper.run(), sweep(&world, &sweeper));
+    world.trace(format_args!("daemon {daemon}: gone"));
 }
 
 /// Keeps the lease and collects while it is held, as `src/daemon/keeper.rs` does.
-async fn keep(store: &Arc<Simulated>, board: &Board, collect: &mut Collect) {
-    let hold = Arc::clone(&collect.door.lease);
-    loop {
-        let taken = take_lease(store, board, collect).await;
-        store
-            .world
-            .trace(format_args!("daemon {}: {taken:?}", store.daemon));
-        board.set_lease(Lease::Held);
-        let lost = async {
-            loop {
-                tokio::time::sleep(PING_EVERY).await;
-                let sent = boot_time();
-                let generation = hold.own();
-                let ping = store.trip("ping", |model, now| {
-                    let ours = Some(model.lease.generation) == generation
-                        && model.lease.locked_by == Some(store.daemon);
-                    if ours {
-                        model.lease.renewed_at = Some(now);
-                    }
-                    ours
-                });
-                match tokio::time::timeout(TERM, ping).await {
-                    Ok(Ok(true)) => hold.confirm(sent),
-                    _ => return hold.lose(),
-                }
+struct Keeper {
+    store: Arc<Simulated>,
+    client: Arc<Client>,
+    config: Arc<Config>,
+    board: Arc<Board>,
+    lease: Arc<Hold>,
+    door: Arc<OnceLock<Arc<Door>>>,
+    stop: CancellationToken,
+}
+
+impl Keeper {
+    async fn run(&self) {
+        let (world, daemon) = (&self.store.world, self.store.daemon);
+        let mut collect = None;
+        while !self.stop.is_cancelled() {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                taken = self.take_lease() => world.trace(format_args!("daemon {daemon}: {taken:?}")),
             }
-        };
-        let collecting = async {
-            tokio::time::sleep(hold.push_wait()).await;
+            self.board.set_lease(Lease::Held);
+            tokio::select! {
+                biased;
+                () = self.lost() => {}
+                () = self.push(&mut collect) => {}
+            }
+            self.lease.lose();
+            world.unlock(daemon);
+            world.trace(format_args!("daemon {daemon}: lease lost"));
+        }
+        if let Some(mut collect) = collect {
+            collect.end().await;
             collect.door.name_doubts().await;
-            collect.door.desk.backlog().outdate_pages();
-            collect.run().await;
+        }
+    }
+
+    /// Pings until the lease is lost.
+    async fn lost(&self) {
+        loop {
+            tokio::time::sleep(PING_EVERY).await;
+            let sent = boot_time();
+            let generation = self.lease.own();
+            let daemon = self.store.daemon;
+            let ping = self.store.trip("ping", |model, now| {
+                let ours =
+                    Some(model.lease.generation) == generation && model.lease.locked_by == Some(daemon);
+                if ours {
+                    model.lease.renewed_at = Some(now);
+                }
+                ours
+            });
+            match tokio::time::timeout(TERM, ping).await {
+                Ok(Ok(true)) => self.lease.confirm(sent),
+                _ => return self.lease.lose(),
+            }
+        }
+    }
+
+    /// Prepares, waits for the former holder's requests, and collects until the daemon stops.
+    async fn push(&self, collect: &mut Option<Collect>) {
+        let door = tokio::select! {
+            door = self.prepared() => door,
+            () = self.stop.cancelled() => return self.give_back().await,
         };
+        let collect = collect.get_or_insert_with(|| Collect::new(&self.store, &door));
         tokio::select! {
-            biased;
-            () = lost => {}
-            () = collecting => {}
+            () = tokio::time::sleep(self.lease.push_wait()) => {}
+            () = self.stop.cancelled() => return self.give_back().await,
         }
-        hold.lose();
-        store.world.unlock(store.daemon);
-        store
-            .world
-            .trace(format_args!("daemon {}: lease lost", store.daemon));
+        door.name_doubts().await;
+        door.desk.backlog().outdate_pages();
+        collect.run(&self.stop).await;
+        self.give_back().await;
     }
-}
 
-async fn take_lease(store: &Arc<Simulated>, board: &Board, collect: &mut Collect) -> Taken {
-    let hold = Arc::clone(&collect.door.lease);
-    let mut told = false;
-    loop {
-        let (sent, own) = (boot_time(), hold.own());
-        let taken = store.trip("lease", |model, now| {
-            let holder = model.lease.locked_by.filter(|holder| *holder != store.daemon);
-            // The server ends the session of a stopped process.
-            let silent = now - model.lease.renewed_at.unwrap_or_default() > SILENT;
-            if holder.is_some_and(|holder| !(silent && store.world.frozen_until(holder).is_some())) {
-                return Err(model.lease.generation);
+    async fn prepared(&self) -> Arc<Door> {
+        if let Some(door) = self.door.get() {
+            return Arc::clone(door);
+        }
+        let parts = Parts {
+            config: &self.config,
+            client: &self.client,
+            board: &self.board,
+            lease: &self.lease,
+        };
+        let store: Arc<dyn Store> = Arc::clone(&self.store) as Arc<dyn Store>;
+        match door_over(&parts, &shapes(&self.config.mapping), store).await {
+            Ok(door) => {
+                let door = Arc::new(door);
+                drop(self.door.set(Arc::clone(&door)));
+                door
             }
-            model.lease.locked_by = Some(store.daemon);
-            Ok(model.take_lease(own, now))
+            Err(exit) => {
+                let world = &self.store.world;
+                world.violation(format_args!("the daemon does not start: {exit:?}"));
+                std::future::pending().await
+            }
+        }
+    }
+
+    /// Notes a clean stop, unless something may still arrive at HubSpot.
+    async fn give_back(&self) {
+        let quiet = self.lease.is_quiet(self.config.hubspot.settle) && self.lease.may_ask();
+        let generation = self.lease.own();
+        self.lease.lose();
+        if !quiet {
+            return;
+        }
+        let given = self.store.trip("giving back", |model, _| {
+            model.lease.given_back |= Some(model.lease.generation) == generation;
         });
-        match taken.await {
-            Ok(Ok(taken)) => {
-                if !taken.resumed {
-                    collect.door.doubt_all();
+        // Else the next holder waits a little.
+        let _ = given.await;
+    }
+
+    async fn take_lease(&self) -> Taken {
+        let (store, hold) = (&self.store, &self.lease);
+        let mut told = false;
+        loop {
+            let (sent, own) = (boot_time(), hold.own());
+            let taken = store.trip("lease", |model, now| {
+                let holder = model.lease.locked_by.filter(|holder| *holder != store.daemon);
+                // The server ends the session of a stopped process.
+                let silent = now - model.lease.renewed_at.unwrap_or_default() > SILENT;
+                if holder.is_some_and(|holder| !(silent && store.world.frozen_until(holder).is_some())) {
+                    return Err(model.lease.generation);
                 }
-                hold.take(&taken, sent);
-                return taken;
-            }
-            Ok(Err(generation)) => {
-                board.set_lease(Lease::Standby(None));
-                if hold.own() != Some(generation) {
-                    if !std::mem::replace(&mut told, true) {
-                        collect.door.doubt_all();
+                model.lease.locked_by = Some(store.daemon);
+                Ok(model.take_lease(own, now))
+            });
+            match taken.await {
+                Ok(Ok(taken)) => {
+                    if let (false, Some(door)) = (taken.resumed, self.door.get()) {
+                        door.doubt_all();
                     }
-                    collect.door.name_doubts().await;
+                    hold.take(&taken, sent);
+                    return taken;
                 }
-                tokio::time::sleep(PING_EVERY).await;
-            }
-            Err(_) => {
-                store.world.unlock(store.daemon);
-                tokio::time::sleep(POLL).await;
+                Ok(Err(generation)) => {
+                    self.board.set_lease(Lease::Standby(None));
+                    if let (true, Some(door)) = (hold.own() != Some(generation), self.door.get()) {
+                        if !std::mem::replace(&mut told, true) {
+                            door.doubt_all();
+                        }
+                        door.name_doubts().await;
+                    }
+                    tokio::time::sleep(PING_EVERY).await;
+                }
+                Err(_) => {
+                    store.world.unlock(store.daemon);
+                    tokio::time::sleep(POLL).await;
+                }
             }
         }
     }
 }
 
-/// Sweeps whenever it is wanted.
-async fn sweep(world: &World, sweeper: &Sweeper, door: &Arc<Door>) {
-    loop {
-        tokio::time::sleep(POLL).await;
+/// Sweeps whenever it is wanted, until the daemon stops.
+async fn sweep(world: &World, sweeper: &Sweeper) {
+    while !sweeper.stop.is_cancelled() {
+        tokio::select! {
+            () = tokio::time::sleep(POLL) => {}
+            () = sweeper.stop.cancelled() => return,
+        }
         let wanted = world.sweeps_wanted.load(Ordering::Relaxed);
+        let Some(door) = sweeper.door.get() else { continue };
         if world.sweeps_done.load(Ordering::Relaxed) >= wanted || !door.lease.may_push() {
             continue;
         }
+        let released = world.model().ledger.released;
         let mut complete = true;
         for object in 0..door.objects.len() {
-            let (counts, why) = sweeper.pass(door, object).await;
+            let (counts, why) = sweeper.pass(door, object, released).await;
             world.trace(format_args!(
                 "sweep of {object}: {counts:?} {}",
                 why.as_deref().unwrap_or("complete")

@@ -4,18 +4,27 @@
 //! `HUBSYNCD_SIM_SEEDS=100000` runs that many seeds, `HUBSYNCD_SIM_SEED=17` replays one and prints its trace,
 //! `HUBSYNCD_SIM_STEPS=10` shortens the runs.
 
+mod capture;
 mod collect;
 mod daemon;
 mod dice;
+mod ledger;
+mod lookups;
 mod memory;
 mod model;
 mod network;
 mod oracle;
+mod people;
 mod reading;
+mod receipt;
+mod records;
 mod run;
+mod scene;
 mod script;
 mod store;
+mod ties;
 mod world;
+mod writes;
 
 use run::{Outcome, Plan};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -5,12 +5,13 @@
 //! changes draw their numbers when they are captured, so that they appear out of order. Everything else happens at one
 //! moment. What the triggers see is what `sql/capture.sql` says of them.
 
+use super::capture::{captured, natural_key};
+use super::ledger::Ledger;
 use super::memory::Intended;
-use hubsyncd::mapping::{Mapping, Object, On};
+use hubsyncd::mapping::Mapping;
 use hubsyncd::sync::change::{Change, Key, ObjectIndex, Op};
-use hubsyncd::sync::deletion::{BRAKE, Findings, Orphan};
 use hubsyncd::sync::lease::{Found, Taken};
-use hubsyncd::sync::linking::{Remembered, Target};
+use hubsyncd::sync::linking::Remembered;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub struct Row {
     pub columns: Columns,
     /// The column that holds HubSpot's id.
     pub hubspot_id: Option<String>,
+    /// The id that the application itself wrote there last, if it is not to be made or found by us.
+    pub chosen: Option<String>,
     /// The column that holds the time of the read of the last confirmed push.
     pub synced_at: Option<i64>,
     /// A check of the table refuses every receipt.
@@ -57,6 +60,8 @@ pub struct Transaction {
     writes: BTreeMap<(ObjectIndex, Key), Option<Row>>,
     changes: Vec<Change>,
     entries: Vec<(ObjectIndex, Key)>,
+    /// Records that were taken from their rows.
+    let_go: Vec<(ObjectIndex, String)>,
 }
 
 /// The lease's row, and the session lock beside it.
@@ -91,6 +96,8 @@ pub struct Model {
     pub audit: BTreeMap<i64, Entry>,
     /// Every natural key that a row ever had, by object.
     pub natural_keys: BTreeMap<(ObjectIndex, String), BTreeSet<Key>>,
+    /// What happened, for the oracle.
+    pub ledger: Ledger,
     clock: i64,
 }
 
@@ -112,6 +119,7 @@ impl Model {
             links: BTreeMap::new(),
             audit: BTreeMap::new(),
             natural_keys: BTreeMap::new(),
+            ledger: Ledger::default(),
             clock,
         }
     }
@@ -131,6 +139,7 @@ impl Model {
             writes: BTreeMap::new(),
             changes: Vec::new(),
             entries: Vec::new(),
+            let_go: Vec::new(),
         }
     }
 
@@ -168,10 +177,14 @@ impl Model {
                 (Some(old), Some(new)) => captured(&self.mapping, declared, old, new),
             }
         };
-        if let Some(new) = &row {
-            self.remember_natural_key(object, key, new);
+        if let (Some(old), Some(new)) = (&old, &mut row)
+            && old.hubspot_id != new.hubspot_id
+        {
+            new.chosen.clone_from(&new.hubspot_id);
+            let before = old.hubspot_id.clone().map(|id| (object, id));
+            transaction.let_go.extend(before);
         }
-        if let Some(op) = op {
+        if let Some(op) = op.filter(|_| self.mapping.objects[object].capture) {
             let hubspot_id = old.filter(|_| op == Op::Delete).and_then(|old| old.hubspot_id);
             transaction
                 .changes
@@ -181,12 +194,15 @@ impl Model {
         transaction.writes.insert(place, row);
     }
 
-    fn remember_natural_key(&mut self, object: ObjectIndex, key: &Key, row: &Row) {
-        let value = natural_key(&self.mapping.objects[object], row);
+    /// A row comes in, or is written over, past all triggers.
+    pub fn put(&mut self, object: ObjectIndex, key: &Key, row: Row) {
+        let value = natural_key(&self.mapping.objects[object], &row);
         if let Some(value) = value {
             let holders = self.natural_keys.entry((object, value)).or_default();
             holders.insert(Key::clone(key));
         }
+        let old = self.tables[object].insert(Key::clone(key), row.clone());
+        self.ledger.written(object, key, old.as_ref(), &row);
     }
 
     /// Writes an audit entry, which names its row.
@@ -221,10 +237,11 @@ impl Model {
         for ((object, key), row) in transaction.writes {
             self.locks.remove(&(object, Key::clone(&key)));
             match row {
-                Some(row) => drop(self.tables[object].insert(key, row)),
+                Some(row) => self.put(object, &key, row),
                 None => drop(self.tables[object].remove(&key)),
             }
         }
+        self.ledger.let_go.extend(transaction.let_go);
         for change in transaction.changes {
             self.changes.insert(change.seq, change);
         }
@@ -284,144 +301,4 @@ impl Model {
             Taken::anew(found, self.lease.generation)
         }
     }
-
-    /// What the tables say of orphans, as `src/postgres/orphans.rs` asks.
-    pub fn findings(&self, object: ObjectIndex, orphans: &[Orphan], now: i64) -> Findings {
-        let of_type = &self.mapping.objects[object].object_type;
-        let objects = &self.mapping.objects;
-        let alike = (0..objects.len()).filter(|at| objects[*at].object_type == *of_type);
-        let alike: Vec<ObjectIndex> = alike.collect();
-        let asked = |id: &String| orphans.iter().any(|orphan| orphan.hubspot_id == *id);
-        let mut findings = Findings::default();
-        for at in alike {
-            let holding = self.tables[at].values().filter_map(|row| row.hubspot_id.clone());
-            findings.held.extend(holding.filter(asked));
-        }
-        for ((of, key), intent) in &self.intents {
-            let id = intent
-                .hubspot_id
-                .as_ref()
-                .filter(|id| asked(id) || orphans.iter().any(|orphan| orphan.key == *key));
-            let there = self.tables[*of].contains_key(key);
-            findings.held.extend(
-                id.cloned()
-                    .filter(|_| there && objects[*of].object_type == *of_type),
-            );
-        }
-        for orphan in orphans {
-            if let Some(row) = self.tables[object].get(&orphan.key) {
-                let given = self.intents.get(&(object, Key::clone(&orphan.key)));
-                let has_id =
-                    row.hubspot_id.is_some() || given.is_some_and(|given| given.hubspot_id.is_some());
-                findings.back.insert(Key::clone(&orphan.key), has_id);
-            }
-        }
-        let recent = |at: i64| now - at < 3_600_000_000;
-        let archived = self
-            .archived
-            .iter()
-            .filter(|((of, id), (at, released))| *of == object && recent(*at) && !released && !asked(id));
-        let braked = self.failures.iter().filter(|((of, _, record), failure)| {
-            let other = record.as_ref().is_some_and(|id| !asked(id));
-            *of == object && other && failure.category == BRAKE && recent(failure.first_at)
-        });
-        findings.recent = (archived.count() + braked.count()) as u64;
-        findings.rows = self.tables[object].len() as u64;
-        findings
-    }
-
-    /// Each link's target: the link's column, else the one id that its lookup finds.
-    pub fn targets(&self, object: ObjectIndex, row: &Row) -> Vec<Target> {
-        let declared = &self.mapping.objects[object];
-        let cell = |column: &String| row.columns.get(column).cloned().flatten();
-        let targets = declared.links.iter().map(|link| {
-            let own = link.column.as_ref().and_then(cell);
-            if let Some(id) = own.filter(|id| !id.trim().is_empty()) {
-                return Target::To(id);
-            }
-            if link.lookup.is_empty() || link.lookup.iter().any(|(_, own)| cell(own).is_none()) {
-                return Target::Nowhere;
-            }
-            let to = self.mapping.position(&link.to).expect("the target is declared");
-            let points_at = |target: &&Row| {
-                let mut pairs = link.lookup.iter();
-                pairs.all(|(theirs, own)| target.columns.get(theirs).cloned().flatten() == cell(own))
-            };
-            let found = self.tables[to].values().filter(points_at);
-            let mut ids: BTreeSet<String> = found.filter_map(|target| target.hubspot_id.clone()).collect();
-            match (ids.pop_first(), ids.is_empty()) {
-                (Some(id), true) => Target::To(id),
-                _ => Target::Unknown,
-            }
-        });
-        targets.collect()
-    }
-
-    /// Names the rows whose lookups point at a row that has just got its id.
-    pub fn name_lookups(&mut self, object: ObjectIndex, key: &Key, now: i64) {
-        let mapping = Arc::clone(&self.mapping);
-        let Some(target) = self.tables[object].get(key).cloned() else {
-            return;
-        };
-        for (from, declared) in mapping.objects.iter().enumerate() {
-            for link in &declared.links {
-                if link.to != mapping.objects[object].name || link.lookup.is_empty() {
-                    continue;
-                }
-                let points = |row: &Row| {
-                    let cell = |column: &String| row.columns.get(column).cloned().flatten();
-                    let by_column = link.column.as_ref().and_then(cell).is_some();
-                    let mut pairs = link.lookup.iter();
-                    !by_column
-                        && pairs.all(|(theirs, own)| {
-                            let theirs = target.columns.get(theirs).cloned().flatten();
-                            theirs.is_some() && theirs == cell(own)
-                        })
-                };
-                let rows = self.tables[from].iter().filter(|(_, row)| points(row));
-                let keys: Vec<Key> = rows.map(|(key, _)| Key::clone(key)).collect();
-                for key in keys {
-                    self.name(from, &key, Op::Update, now);
-                }
-            }
-        }
-    }
-}
-
-/// The value of a row's natural key as HubSpot compares it.
-pub fn natural_key(object: &Object, row: &Row) -> Option<String> {
-    let property = object.match_property()?;
-    let value = row.columns.get(&property.column)?.as_ref()?;
-    Some(if object.matches_on_email() {
-        value.trim().to_lowercase()
-    } else {
-        value.clone()
-    })
-}
-
-/// What the trigger writes of an UPDATE; notes in `new` what was captured.
-fn captured(mapping: &Mapping, object: &Object, old: &Row, new: &mut Row) -> Option<Op> {
-    let differs = |column: &String| old.columns.get(column) != new.columns.get(column);
-    let sent = object.properties.iter();
-    let sent = sent.filter(|property| property.on != On::Create);
-    let links = object.links.iter();
-    let linked = links.flat_map(|link| link.column.iter().chain(link.lookup.iter().map(|(_, own)| own)));
-    let pointing = mapping.objects.iter().flat_map(|from| &from.links);
-    let looked_up = pointing.filter(|link| link.to == object.name);
-    let looked_up = looked_up.flat_map(|link| link.lookup.iter().map(|(theirs, _)| theirs));
-    let mut always = sent
-        .chain(object.match_property())
-        .map(|property| &property.column)
-        .chain(linked)
-        .chain(looked_up);
-    let without_id = new.hubspot_id.is_none();
-    let mut all = object.properties.iter().map(|property| &property.column);
-    let counts = always.any(differs) || (without_id && all.any(differs)) || old.hubspot_id != new.hubspot_id;
-    if without_id && counts {
-        new.captured = vec![new.columns.clone()];
-    } else {
-        new.captured.push(new.columns.clone());
-    }
-    let op = if without_id { Op::New } else { Op::Update };
-    counts.then_some(op)
 }

@@ -15,8 +15,8 @@ use std::time::Duration;
 /// The client's time-out.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The longest way there and back, milliseconds: together less than the settle time.
-const LATE: u64 = 4_000;
+/// The longest way there, and back, milliseconds: longer than the client waits, and less than the settle time.
+const LATE: u64 = 40_000;
 
 /// Carries requests to the portal.
 pub struct Network {
@@ -24,6 +24,9 @@ pub struct Network {
     /// Which daemon asks.
     pub daemon: u64,
 }
+
+/// HubSpot's words.
+const REFUSED: &str = r#"{"status":"error","category":"VALIDATION_ERROR","message":"A record of the batch cannot be deleted."}"#;
 
 /// What becomes of a request.
 #[derive(Debug)]
@@ -92,9 +95,10 @@ impl Network {
         let batch = target.contains("/batch/");
         let (plan, there, back) = {
             let mut dice = world.network_dice.lock().expect("never held for long");
-            let mut way = || match dice.below(12) {
-                0..5 => 1,
-                5..11 => dice.between(2, 120),
+            let mut way = || match dice.below(24) {
+                0..10 => 1,
+                10..22 => dice.between(2, 120),
+                22 => dice.between(2, LATE / 10),
                 _ => dice.between(2, LATE),
             };
             let (there, back) = (way(), way());
@@ -141,7 +145,8 @@ impl Network {
 /// Hands a request to the portal and notes what it wrote.
 fn deliver(world: &World, target: &str, outgoing: Outgoing, fault: Option<&str>) -> Result<Incoming, Lost> {
     world.tick();
-    if let Some(fault) = fault.and_then(Fault::named) {
+    let revoked = world.revoked.load(Ordering::Relaxed).then_some("401");
+    if let Some(fault) = revoked.or(fault).and_then(Fault::named) {
         world.portal.fault(fault);
     }
     let method = if outgoing.body.is_some() { "POST" } else { "GET" };
@@ -151,21 +156,27 @@ fn deliver(world: &World, target: &str, outgoing: Outgoing, fault: Option<&str>)
     if std::env::var_os("HUBSYNCD_SIM_SEED").is_some() {
         println!("{target} {}", String::from_utf8_lossy(&body));
     }
+    if let Some(refusal) = unarchivable(world, target, &body) {
+        return Ok(refusal);
+    }
     let delivered = world.portal.ask(method, target, headers, body.into());
     if std::env::var_os("HUBSYNCD_SIM_SEED").is_some() {
         println!("  -> {delivered:?}");
     }
-    let writes: Vec<(String, String)> = {
+    let (mut written, mut archived) = (Vec::new(), Vec::new());
+    {
         let portal = world.portal.world();
         let last = portal.requests().next_back();
-        let writes = last.into_iter().flat_map(|request| &request.writes);
-        let records = writes.filter_map(|write| match write {
-            Write::Record { object, id, .. } => Some((object.clone(), id.clone())),
-            _ => None,
-        });
-        records.collect()
-    };
-    world.accept(writes.into_iter());
+        for write in last.into_iter().flat_map(|request| &request.writes) {
+            match write {
+                Write::Record { object, id, .. } => written.push((object.clone(), id.clone())),
+                Write::Archived { object, id } => archived.push((object.clone(), id.clone())),
+                Write::Linked { .. } | Write::Unlinked { .. } => {}
+            }
+        }
+    }
+    world.accept(written.into_iter());
+    world.archive(&archived);
     let ends = || Lost::Broken(Box::new(std::io::Error::other("the connection ends")));
     match delivered.map_err(|error| Lost::Broken(Box::new(error)))? {
         Delivered::Whole(answer) => {
@@ -178,6 +189,24 @@ fn deliver(world: &World, target: &str, outgoing: Outgoing, fault: Option<&str>)
         }
         Delivered::Truncated(_) | Delivered::Cut | Delivered::Never => Err(ends()),
     }
+}
+
+/// HubSpot's refusal to archive a batch, which does not say because of which record.
+fn unarchivable(world: &World, target: &str, body: &[u8]) -> Option<Incoming> {
+    if !target.ends_with("/batch/archive") || !target.contains("/objects/") {
+        return None;
+    }
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let mut inputs = body["inputs"].as_array()?.iter();
+    let model = world.model();
+    let refuses = |id: &str| model.ledger.unarchivable.contains(id);
+    inputs
+        .any(|input| input["id"].as_str().is_some_and(refuses))
+        .then(|| Incoming {
+            status: 400,
+            headers: axum::http::HeaderMap::new(),
+            body: REFUSED.as_bytes().to_vec(),
+        })
 }
 
 impl Transport for Network {

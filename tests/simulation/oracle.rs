@@ -1,16 +1,20 @@
 //! The oracle: what must be true of both ends when nothing is under way any more.
+//!
+//! Here is what must be true of rows; of records, `records`, and of links, `ties`.
 
-use super::model::{Model, Row, natural_key};
+use super::capture::{natural_key, normal};
+use super::model::{Model, Row};
 use super::reading::on_update;
+use super::scene::PAYMENTS;
 use super::script::BAD;
 use super::world::World;
+use super::{records, ties};
 use hubsyncd::mapping::On;
 use hubsyncd::sandbox::World as Portal;
 use hubsyncd::sync::change::{Key, ObjectIndex};
-use std::collections::{BTreeMap, BTreeSet};
 
-/// Everything that is wrong.
-pub fn judge(world: &World) -> Vec<String> {
+/// Everything that is wrong; `swept`: a sweep has seen all rows since the last change.
+pub fn judge(world: &World, swept: bool) -> Vec<String> {
     let model = world.model();
     let portal = world.portal.world();
     let mut wrong = Vec::new();
@@ -25,8 +29,14 @@ pub fn judge(world: &World) -> Vec<String> {
         let name = &model.mapping.objects[object].name;
         for (key, row) in table {
             let failure = model.failure(object, key);
+            let unseen = !swept && !model.mapping.objects[object].capture;
+            if unseen || has_bad_past(row) {
+                continue;
+            }
             let problem = match (failure, reason_to_fail(&model, &portal, object, key, row)) {
                 (Some(_), Some(_)) => None,
+                // Only a sweep tries again.
+                (Some(_), None) if !swept => None,
                 (Some(failure), None) => {
                     Some(format!("is a failure ({}) without a reason", failure.category))
                 }
@@ -35,8 +45,9 @@ pub fn judge(world: &World) -> Vec<String> {
             };
             wrong.extend(problem.map(|problem| format!("{name} {key} {problem}")));
         }
-        wrong.extend(doubled(&model, &portal, object));
+        wrong.extend(records::strays(&model, &portal, object));
     }
+    wrong.extend(records::unarchived(&model, swept));
     for (object, key, record) in model.failures.keys() {
         if record.is_none() && !model.tables[*object].contains_key(key) {
             wrong.push(format!(
@@ -49,7 +60,7 @@ pub fn judge(world: &World) -> Vec<String> {
         let row = model.tables[*object].get(key);
         let waits = match row {
             None => false,
-            Some(row) => model.failure(*object, key).is_some() && row.hubspot_id.is_none(),
+            Some(_) => model.failure(*object, key).is_some(),
         };
         if !waits {
             wrong.push(format!(
@@ -69,6 +80,17 @@ pub fn judge(world: &World) -> Vec<String> {
     wrong
 }
 
+/// Whether a row has a HubSpot id and holds what would only be refused if it were sent for a create: whether it is sent
+/// depends on what has named the row.
+fn has_bad_past(row: &Row) -> bool {
+    let bad = |name: &str| {
+        row.columns
+            .get(name)
+            .is_some_and(|cell| cell.as_deref() == Some(BAD))
+    };
+    row.hubspot_id.is_some() && (bad("firstname") || bad("payer"))
+}
+
 /// Why a row is rightly a failure.
 fn reason_to_fail(
     model: &Model,
@@ -80,11 +102,15 @@ fn reason_to_fail(
     let declared = &model.mapping.objects[object];
     let object_type = &declared.object_type;
     let cell = |name: &str| row.columns.get(name).cloned().flatten();
-    if let Some(id) = &row.hubspot_id {
+    let given = model.intents.get(&(object, Key::clone(key)));
+    let given = given.and_then(|intended| intended.hubspot_id.as_ref());
+    let own = row.hubspot_id.as_ref().or(given);
+    if let Some(id) = own {
         let there = portal
             .record(object_type, id)
             .is_some_and(|record| !record.archived());
-        if !there {
+        // What we have archived ourselves is no reason.
+        if !there && !model.ledger.archived.contains_key(&(object, id.clone())) {
             return Some(format!("its record {id} is gone"));
         }
     }
@@ -92,7 +118,8 @@ fn reason_to_fail(
         return Some("the table refuses its receipt".to_owned());
     }
     let creating = row.hubspot_id.is_none();
-    if creating && cell("firstname").as_deref() == Some(BAD) || cell("attendance").as_deref() == Some(BAD) {
+    let bad = |name: &str| cell(name).as_deref() == Some(BAD);
+    if creating && (bad("firstname") || bad("payer")) || bad("attendance") {
         return Some("HubSpot refuses a value".to_owned());
     }
     for (link, target) in declared.links.iter().zip(model.targets(object, row)) {
@@ -107,13 +134,36 @@ fn reason_to_fail(
             return Some("its link leads nowhere".to_owned());
         }
     }
-    if creating {
+    // A row that was captured while it had no id sends its natural key too.
+    let full = model
+        .failure(object, key)
+        .is_some_and(|failure| failure.full_record);
+    if creating || full {
         let value = natural_key(declared, row)?;
         let property = declared.match_on.as_deref()?;
-        let holder = portal.find(object_type, property, &value)?.id();
-        let mut others = model.tables[object].iter().filter(|(other, _)| *other != key);
-        if others.any(|(_, other)| other.hubspot_id.as_ref() == Some(&holder)) {
-            return Some(format!("another row owns record {holder}"));
+        let known = portal
+            .records(object_type)
+            .filter(|record| record.get(property) == Some(&value));
+        let known = known.map(hubsyncd::sandbox::Record::id);
+        let known: Vec<String> = known.filter(|id| Some(id) != own).collect();
+        let guarded = object == PAYMENTS;
+        if guarded && known.len() > 1 {
+            return Some(format!("HubSpot has records {known:?} of it"));
+        }
+        let others = model.tables[object].iter().filter(|(other, _)| *other != key);
+        let held = others.filter_map(|(_, other)| other.hubspot_id.as_ref());
+        let intents = model.intents.iter();
+        let intents = intents.filter(|((of, other), _)| *of == object && other != key);
+        let promised = intents.clone().filter_map(|(_, other)| other.hubspot_id.as_ref());
+        let mut others_values = intents.filter_map(|(_, other)| other.intent.match_value.as_ref());
+        // Rows that have moved to another's natural key while their records were made stand in each other's way.
+        let mine = model.intents.get(&(object, Key::clone(key)));
+        let mine = mine.and_then(|intended| intended.intent.match_value.as_ref());
+        let moved = own.is_some() || mine.is_some_and(|mine| normal(declared, mine) != value);
+        let exchanged =
+            !known.is_empty() && (moved || others_values.any(|other| normal(declared, other) == value));
+        if exchanged || held.chain(promised).any(|id| known.contains(id)) {
+            return Some(format!("another row owns one of {known:?}"));
         }
     }
     None
@@ -136,12 +186,20 @@ fn out_of_step(
     if others.any(|(_, other)| other.hubspot_id.as_ref() == Some(id)) {
         return Some(format!("shares record {id} with another row"));
     }
-    let record = portal.record(&declared.object_type, id)?;
+    if row.chosen.is_some() && row.chosen != row.hubspot_id && !world.scene.merges {
+        return Some(format!("holds {id}, and the application wrote {:?}", row.chosen));
+    }
+    let Some(record) = portal
+        .record(&declared.object_type, id)
+        .filter(|record| !record.archived())
+    else {
+        return Some(format!("has record {id}, which is not there"));
+    };
     if declared.create && row.synced_at.is_none() {
         return Some("is not marked as synced".to_owned());
     }
     // What people merged keeps what they chose of the two.
-    let merged = world.merged.lock().expect("never held for long").contains(id);
+    let merged = model.ledger.merged.contains(id);
     for property in &declared.properties {
         let held = record.get(&property.name).unwrap_or_default();
         if property.on != On::Create {
@@ -152,11 +210,10 @@ fn out_of_step(
                     property.name
                 ));
             }
-        } else if declared.create && !merged {
+        } else if declared.create && !merged && row.chosen.is_none() {
             let normal = |text: &str| {
-                let email = declared.object_type == "0-1" && property.name == "email";
-                if email {
-                    text.trim().to_lowercase()
+                if property.name == "email" {
+                    normal(declared, text)
                 } else {
                     text.to_owned()
                 }
@@ -169,7 +226,12 @@ fn out_of_step(
                     .flatten()
                     .unwrap_or_default()
             };
-            if !captured.any(|columns| normal(&wanted(columns)) == normal(held)) {
+            let explains = |columns: &super::model::Columns| {
+                let wanted = wanted(columns);
+                // What a create leaves out stays as an earlier one has left it.
+                normal(&wanted) == normal(held) || wanted.is_empty()
+            };
+            if !captured.any(explains) {
                 return Some(format!(
                     "{} is {held:?} in HubSpot, which it never was here",
                     property.name
@@ -177,50 +239,5 @@ fn out_of_step(
             }
         }
     }
-    let targets = model.targets(object, row);
-    for (link, target) in declared.links.iter().zip(targets) {
-        let Some(target) = target.id() else { continue };
-        let to = model.mapping.position(&link.to)?;
-        let to_type = &model.mapping.objects[to].object_type;
-        let held = portal.associations(&declared.object_type, id, to_type);
-        if !held.iter().any(|link| link.to == target) {
-            return Some(format!("is not linked to {} {target}", link.to));
-        }
-    }
-    None
-}
-
-/// Records beside the one that a row has, made by us for the same row.
-fn doubled(model: &Model, portal: &Portal, object: ObjectIndex) -> Vec<String> {
-    let declared = &model.mapping.objects[object];
-    let Some(property) = declared.match_on.as_deref() else {
-        return Vec::new();
-    };
-    let table = &model.tables[object];
-    let waiting = model.intents.iter().filter(|((of, _), _)| *of == object);
-    let waiting = waiting.filter_map(|(_, intended)| intended.hubspot_id.as_ref());
-    let owned: BTreeSet<&String> = table
-        .values()
-        .filter_map(|row| row.hubspot_id.as_ref())
-        .chain(waiting)
-        .collect();
-    let mut by_value: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for record in portal.records(&declared.object_type) {
-        let value = record.get(property).unwrap_or_default().to_owned();
-        by_value.entry(value).or_default().push(record.id());
-    }
-    let mut wrong = Vec::new();
-    for (value, ids) in by_value {
-        let mine = |id: &&String| !owned.contains(*id);
-        let holders = model.natural_keys.get(&(object, value.clone()));
-        let all_live = holders.is_some_and(|keys| keys.iter().all(|key| table.contains_key(key)));
-        for id in ids.iter().filter(mine).filter(|_| all_live) {
-            let rows: Vec<&Key> = holders.into_iter().flatten().collect();
-            wrong.push(format!(
-                "{} record {id} belongs to nobody beside rows {rows:?}",
-                declared.name
-            ));
-        }
-    }
-    wrong
+    ties::wrong(world, model, portal, object, key, row, id)
 }

@@ -3,21 +3,28 @@
 use super::daemon::{boot, configuration, live};
 use super::dice::Dice;
 use super::oracle;
+use super::scene::{Scene, Trouble};
 use super::script::Script;
-use super::world::{Trouble, World};
+use super::world::World;
 use hubsyncd::config::Config;
-use hubsyncd::mapping::Mapping;
+use hubsyncd::sandbox::Record;
+use hubsyncd::sync::deletion::BRAKE;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How long an operator waits for a daemon to stop.
+const PATIENCE: Duration = Duration::from_secs(100);
 
 /// What is run.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     pub seed: u64,
     pub steps: u64,
+    pub scene: Scene,
     pub trouble: Trouble,
 }
 
@@ -29,10 +36,12 @@ pub struct Outcome {
 
 impl Plan {
     pub fn of(seed: u64) -> Plan {
+        let scene = Scene::of(seed);
         Plan {
             seed,
             steps: 20,
-            trouble: Trouble::of(seed),
+            scene,
+            trouble: Trouble::of(seed, scene),
         }
     }
 }
@@ -46,12 +55,11 @@ pub fn run(plan: Plan) -> Outcome {
         .expect("a runtime without I/O needs nothing");
     hubsyncd::retry::seed(plan.seed);
     runtime.block_on(async {
-        let mapping = Arc::new(Mapping::built_in());
-        let world = World::new(plan.seed, plan.trouble, Arc::clone(&mapping));
         boot();
+        let world = World::new(plan.seed, plan.trouble, plan.scene);
         world.trace(format_args!("{:?}", plan));
         let mut stage = Stage {
-            config: Arc::new(configuration(&mapping)),
+            config: Arc::new(configuration(&plan.scene.mapping())),
             script: Script::new(&world, plan.seed),
             dice: Dice::new(plan.seed, 5),
             daemons: BTreeMap::new(),
@@ -75,15 +83,23 @@ struct Stage {
     script: Script,
     dice: Dice,
     /// The daemons that run, by number.
-    daemons: BTreeMap<u64, JoinHandle<()>>,
+    daemons: BTreeMap<u64, Life>,
     started: u64,
+}
+
+/// A daemon that runs.
+struct Life {
+    task: JoinHandle<()>,
+    stop: CancellationToken,
 }
 
 impl Stage {
     fn start(&mut self) {
         self.started += 1;
-        let life = live(Arc::clone(&self.world), Arc::clone(&self.config), self.started);
-        self.daemons.insert(self.started, tokio::spawn(life));
+        let stop = CancellationToken::new();
+        let (world, config) = (Arc::clone(&self.world), Arc::clone(&self.config));
+        let task = tokio::spawn(live(world, config, self.started, stop.clone()));
+        self.daemons.insert(self.started, Life { task, stop });
     }
 
     /// Kills a daemon, or all.
@@ -97,12 +113,63 @@ impl Stage {
                 continue;
             };
             self.world.trace(format_args!("daemon {number}: killed"));
-            daemon.abort();
+            daemon.task.abort();
             // Killed is the usual end; what else it may be shows in what it left undone.
-            let _ = daemon.await;
+            let _ = daemon.task.await;
             self.world.unlock(number);
             self.world.pause(2).await;
         }
+    }
+
+    /// Stops a daemon as an operator would, who loses patience after a while.
+    async fn stop(&mut self, number: u64) {
+        let Some(daemon) = self.daemons.get_mut(&number) else {
+            return;
+        };
+        self.world.trace(format_args!("daemon {number}: told to stop"));
+        daemon.stop.cancel();
+        let gone = tokio::time::timeout(PATIENCE, &mut daemon.task).await;
+        if gone.is_err() {
+            self.kill(Some(number)).await;
+        }
+        self.daemons.remove(&number);
+        self.world.unlock(number);
+    }
+
+    /// Stops a daemon's process for a while beside another one; in a handover right after a request has left it, and
+    /// rows change meanwhile.
+    async fn freeze(&mut self) {
+        let handover = self.world.scene.handover;
+        let least = if handover { 12_000 } else { 100 };
+        let length = Duration::from_millis(self.dice.between(least, 60_000));
+        if handover {
+            let mut looks = 0;
+            while self.world.under_way.load(Ordering::Relaxed) == 0 && looks < 200 {
+                looks += 1;
+                self.world.pause(3).await;
+            }
+        }
+        if let Some(one) = self.any() {
+            self.world.freeze(one, length);
+        }
+        if self.daemons.len() < 2 {
+            self.start();
+        }
+        if handover {
+            self.script.overtake().await;
+        }
+    }
+
+    /// HubSpot refuses to archive one of the records that it has.
+    fn refuse_to_archive(&mut self) {
+        let ids: Vec<String> = {
+            let portal = self.world.portal.world();
+            let types = ["2-50158943", "2-777"];
+            let records = types.into_iter().flat_map(|of| portal.records(of));
+            records.map(Record::id).collect()
+        };
+        let id = self.dice.pick(&ids).cloned();
+        self.world.model().ledger.unarchivable.extend(id);
     }
 
     /// One of the daemons that run.
@@ -112,9 +179,9 @@ impl Stage {
     }
 
     async fn troubled(&mut self, steps: u64) {
-        let trouble = self.world.trouble;
+        let (trouble, scene) = (self.world.trouble, self.world.scene);
         self.start();
-        for _ in 0..steps {
+        for step in 0..steps {
             self.script.act().await;
             if self.dice.permille(trouble.people) {
                 self.script.people();
@@ -128,14 +195,27 @@ impl Stage {
                 self.world.pause(self.dice.between(1, 3_000)).await;
                 self.start();
             }
+            if self.dice.permille(trouble.stops)
+                && let Some(one) = self.any()
+            {
+                self.stop(one).await;
+                self.world.pause(self.dice.between(1, 3_000)).await;
+                self.start();
+            }
             if self.dice.permille(trouble.freezes) {
-                let length = Duration::from_millis(self.dice.between(100, 60_000));
-                if let Some(one) = self.any() {
-                    self.world.freeze(one, length);
-                }
-                if self.daemons.len() < 2 {
-                    self.start();
-                }
+                self.freeze().await;
+            }
+            if self.dice.permille(trouble.revocations) {
+                self.script.revocation();
+            }
+            if scene.archive && self.dice.permille(trouble.refusals) {
+                self.refuse_to_archive();
+            }
+            if scene.purge {
+                self.script.purge(step).await;
+            }
+            if scene.midnight {
+                self.script.spend_the_day();
             }
             if self.dice.permille(30) {
                 self.world.sweeps_wanted.fetch_add(1, Ordering::Relaxed);
@@ -145,6 +225,7 @@ impl Stage {
         }
         self.script.finish().await;
         self.world.troubled.store(false, Ordering::Relaxed);
+        self.world.model().ledger.unarchivable.clear();
         self.world.trace(format_args!("quiet from here on"));
     }
 
@@ -189,10 +270,11 @@ impl Stage {
     async fn quiet(&mut self) -> Vec<String> {
         let mut wrong = Vec::new();
         wrong.extend(self.settle().await);
-        let trouble = self.world.trouble;
-        if wrong.is_empty() && trouble.people == 0 && trouble.refusals == 0 && trouble.network == 0 {
+        let (trouble, scene) = (self.world.trouble, self.world.scene);
+        let calm = trouble.people == 0 && trouble.refusals == 0 && trouble.network == 0;
+        if wrong.is_empty() && calm && !scene.unnamed {
             wrong.extend(
-                oracle::judge(&self.world)
+                oracle::judge(&self.world, false)
                     .into_iter()
                     .map(|one| format!("without a sweep: {one}")),
             );
@@ -202,10 +284,13 @@ impl Stage {
         for _ in 0..4 {
             self.world.sweeps_wanted.fetch_add(1, Ordering::Relaxed);
             wrong.extend(self.settle().await);
-            last = oracle::judge(&self.world);
-            if last.is_empty() || !wrong.is_empty() {
+            last = oracle::judge(&self.world, true);
+            let mut model = self.world.model();
+            let braked = model.failures.values().any(|failure| failure.category == BRAKE);
+            if (last.is_empty() && !braked) || !wrong.is_empty() {
                 break;
             }
+            model.ledger.released |= braked;
         }
         wrong.extend(last);
         wrong

@@ -2,61 +2,26 @@
 
 use super::dice::Dice;
 use super::model::Model;
-use hubsyncd::mapping::Mapping;
+use super::scene::{Scene, Trouble};
 use hubsyncd::postgres::receipt::work::Work;
 use hubsyncd::postgres::receipt::{Receipt, Written};
 use hubsyncd::sandbox::{Portal, Settings};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Arguments;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// When every run begins: microseconds since 1970.
+/// When runs begin, 2026-09-21 14:13:20 UTC: microseconds since 1970.
 const BEGIN: i64 = 1_790_000_000_000_000;
 
-/// How much of what goes wrong in a run, in a thousand.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Trouble {
-    /// Requests that the network or HubSpot spoils.
-    pub network: u64,
-    /// Round trips to the database that break.
-    pub database: u64,
-    /// Steps of the application at which the daemon is killed.
-    pub crashes: u64,
-    /// Steps at which the daemon's process is stopped for a while beside another one.
-    pub freezes: u64,
-    /// Steps at which the database goes away for a while.
-    pub outages: u64,
-    /// Steps at which a person does something in HubSpot.
-    pub people: u64,
-    /// Rows that HubSpot, a link or a table refuses.
-    pub refusals: u64,
-}
+/// So much later the portal's day ends, in US/Eastern.
+const UNTIL_MIDNIGHT: i64 = 49_600_000_000;
 
-impl Trouble {
-    /// What a seed's run has to bear.
-    pub fn of(seed: u64) -> Trouble {
-        let mut dice = Dice::new(seed, 1);
-        let mut some = |one_in: u64, most: u64| {
-            if dice.below(one_in) == 0 {
-                dice.between(1, most)
-            } else {
-                0
-            }
-        };
-        Trouble {
-            network: some(2, 400),
-            database: some(2, 120),
-            crashes: some(2, 120),
-            freezes: some(4, 80),
-            outages: some(4, 60),
-            people: some(3, 100),
-            refusals: some(3, 250),
-        }
-    }
-}
+/// The requests of a day, where that is limited.
+pub const DAILY: u32 = 100_000;
 
 /// What becomes of one round trip to the database.
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +35,10 @@ pub struct Fate {
 /// The shared world of one run.
 pub struct World {
     pub trouble: Trouble,
+    pub scene: Scene,
     pub portal: Portal,
+    /// The ids of the labels of a booking's link to a contact.
+    pub labels: BTreeMap<String, u32>,
     /// Whether anything may still go wrong.
     pub troubled: AtomicBool,
     /// Whether no connection to the database can be had.
@@ -80,8 +48,12 @@ pub struct World {
     /// Sweeps asked for, and sweeps that reached every row.
     pub sweeps_wanted: AtomicU64,
     pub sweeps_done: AtomicU64,
-    /// Ids of records that people merged from others.
-    pub merged: Mutex<BTreeSet<String>>,
+    /// Whether HubSpot takes the token.
+    pub revoked: AtomicBool,
+    /// Rung by commits.
+    pub bell: Notify,
+    /// When the run begins, microseconds since 1970.
+    begin: i64,
     model: Mutex<Model>,
     database_dice: Mutex<Dice>,
     /// Chance of the network's.
@@ -95,21 +67,35 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, trouble: Trouble, mapping: Arc<Mapping>) -> Arc<World> {
+    pub fn new(seed: u64, trouble: Trouble, scene: Scene) -> Arc<World> {
         let settings = Settings {
             seed,
+            search_lag: scene.lag(),
+            daily: scene.midnight.then_some(DAILY),
             ..Settings::default()
         };
+        let begin = if scene.midnight {
+            // So that the day ends while something is still going on.
+            BEGIN + UNTIL_MIDNIGHT - 30_000_000
+        } else {
+            BEGIN
+        };
+        let portal = Portal::tutoring(settings, begin / 1000 + scene.skew);
+        let labels = scene.furnish(&mut portal.world());
         Arc::new(World {
             trouble,
-            portal: Portal::tutoring(settings, BEGIN / 1000),
+            scene,
+            portal,
+            labels,
             troubled: AtomicBool::new(true),
             database_down: AtomicBool::new(false),
             under_way: AtomicUsize::new(0),
             sweeps_wanted: AtomicU64::new(0),
             sweeps_done: AtomicU64::new(0),
-            merged: Mutex::default(),
-            model: Mutex::new(Model::new(mapping, BEGIN)),
+            revoked: AtomicBool::new(false),
+            bell: Notify::new(),
+            begin,
+            model: Mutex::new(Model::new(Arc::new(scene.mapping()), begin)),
             database_dice: Mutex::new(Dice::new(seed, 2)),
             network_dice: Mutex::new(Dice::new(seed, 3)),
             accepted: Mutex::default(),
@@ -129,8 +115,16 @@ impl World {
     /// The time of the next event, which no other event has.
     pub fn tick(&self) -> i64 {
         let elapsed = i64::try_from(self.started.elapsed().as_micros()).expect("a run ends within years");
-        self.portal.set_clock((BEGIN + elapsed) / 1000);
-        self.model().tick(BEGIN + elapsed)
+        self.portal
+            .set_clock((self.begin + elapsed) / 1000 + self.scene.skew);
+        self.model().tick(self.begin + elapsed)
+    }
+
+    /// How long until the portal's day ends, where the run begins just before that.
+    pub fn until_midnight(&self) -> Duration {
+        let ends = (BEGIN + UNTIL_MIDNIGHT) / 1000;
+        let left = ends - self.portal.world().now_ms();
+        Duration::from_millis(u64::try_from(left).unwrap_or(0))
     }
 
     /// 0: not at all, 1: everybody else goes first, more: so many milliseconds.
@@ -221,6 +215,17 @@ impl World {
         let now = self.tick();
         let mut accepted = self.accepted.lock().expect("never held for long");
         accepted.extend(records.map(|record| (record, now)));
+    }
+
+    /// A request of ours has archived these records just now.
+    pub fn archive(&self, records: &[(String, String)]) {
+        let now = self.tick();
+        for (object_type, id) in records {
+            let wrong = self.model().archive(object_type, id, now);
+            if let Some(wrong) = wrong {
+                self.violation(format_args!("{wrong}"));
+            }
+        }
     }
 
     /// What a receipt says must be true: HubSpot has written the record since the row was read.

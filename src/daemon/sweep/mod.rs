@@ -234,10 +234,15 @@ impl Sweeper {
         self.requests.ended(run);
     }
 
-    /// Sweeps one object and nothing else: no run is written down, no audit entry marked. Answers what it did, and why
-    /// not every row was reached, if so.
-    pub async fn pass(&self, door: &Arc<Door>, object: ObjectIndex) -> (Counts, Option<String>) {
-        let (end, counts, _) = Pass::new(self, door, object, false).run().await;
+    /// Sweeps one object and nothing else: no run is written down, no audit entry marked; `released`: what the brake holds
+    /// may go. Answers what it did, and why not every row was reached, if so.
+    pub async fn pass(
+        &self,
+        door: &Arc<Door>,
+        object: ObjectIndex,
+        released: bool,
+    ) -> (Counts, Option<String>) {
+        let (end, counts, _) = Pass::new(self, door, object, released).run().await;
         match end {
             End::Complete => (counts, None),
             End::Incomplete(why) => (counts, Some(why)),

@@ -62,7 +62,8 @@ impl Slot {
 
     /// An answer told HubSpot's clock.
     pub(in crate::hubspot) fn told_time(&self, theirs: jiff::Timestamp) {
-        self.pace.lock().ahead = theirs.duration_since(jiff::Timestamp::now());
+        let mut state = self.pace.lock();
+        state.ahead = theirs.duration_since((state.wall)());
     }
 
     /// The request's answer, or its failure, is known.
