@@ -149,7 +149,8 @@ async fn the_requests_have_the_paths_and_headers_of_the_version() {
         .await
         .unwrap();
     client.labels(slot(), "2-1", "0-1").await.unwrap();
-    client.properties(slot(), "0-1").await.unwrap();
+    // Neither of the two can be without anything.
+    client.properties(slot(), "0-1").await.unwrap_err();
     client.account(slot()).await.unwrap_err();
     let got = got.lock().unwrap();
     let uris: Vec<String> = got.iter().map(|got| got.uri.to_string()).collect();

@@ -295,6 +295,67 @@ async fn a_row_that_changes_its_natural_key_after_a_lost_reply_keeps_the_record_
 }
 
 #[tokio::test]
+async fn a_row_that_changes_its_natural_key_twice_keeps_the_record_it_made() {
+    // The second key reaches the record, and nobody hears of it: by the first one it is not found any more.
+    for (hint, unique) in [("guard_moved_twice", false), ("guard_mail_twice", true)] {
+        let (stage, object, endpoint, insert, second, third) = if unique {
+            let stage = Stage::with(hint, Settings::default(), &format!("{QUICK}{HUBSPOT}")).await;
+            let table = "hubspot_sync.hubspot_contact_credits";
+            let insert =
+                format!("INSERT INTO {table} (student_id, email) VALUES ('s1', 'first@example.com')");
+            let moved = |to: &str| format!("UPDATE {table} SET email = '{to}@example.com'");
+            (
+                stage,
+                CONTACTS,
+                Endpoint::Upsert,
+                insert,
+                moved("second"),
+                moved("third"),
+            )
+        } else {
+            let stage = tickets(hint, "overwrite", true).await;
+            let insert = "INSERT INTO desk.ticket VALUES (1, 'T-first', 'open')".to_owned();
+            let moved = |to: &str| format!("UPDATE desk.ticket SET ref = 'T-{to}'");
+            (
+                stage,
+                TICKETS,
+                Endpoint::Create,
+                insert,
+                moved("second"),
+                moved("third"),
+            )
+        };
+        let daemon = stage.start().await;
+        stage.sandbox.fault(Fault::lose_reply().on(endpoint));
+        stage.app(&insert).await;
+        stage
+            .wait_world("the create is done, its reply lost", |world| {
+                world.records(object).count() == 1
+            })
+            .await;
+        let hold = stage.sandbox.hold(Endpoint::Update, When::After);
+        stage.app(&second).await;
+        assert!(hold.reached(DEADLINE).await);
+        daemon.kill();
+        hold.release();
+        stage.app(&third).await;
+        let _daemon = stage.launch("again");
+        stage.wait_drained().await;
+        stage
+            .wait_value("SELECT count(*) FROM hubsyncd.intent", "0")
+            .await;
+        let world = stage.sandbox.world();
+        let records: Vec<_> = world.records(object).collect();
+        assert_eq!(records.len(), 1, "{hint}");
+        let name = if unique { "email" } else { "ref" };
+        assert!(
+            records[0].get(name).is_some_and(|value| value.contains("third")),
+            "{hint}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_request_that_lands_after_its_successor_is_put_right_when_it_can_land_no_more() {
     let mut stage = tickets("guard_late", "overwrite", true).await;
     // The old request lands after the time-out, when the new one is long confirmed.

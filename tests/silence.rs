@@ -100,3 +100,12 @@ async fn what_hubspot_is_always_silent_about_is_not_there_at_last() {
     wait_in_step(&stage, DEADLINE).await;
     assert_eq!(stage.sandbox.world().records(TICKETS).count(), 1);
 }
+
+#[tokio::test]
+async fn an_object_type_without_any_property_is_never_believed() {
+    let stage = Stage::new("silent_properties").await;
+    let empty = Fault::named("empty-results").expect("it is one of the names");
+    stage.sandbox.fault(empty.on(Endpoint::Properties).times(3));
+    let _daemon = stage.start().await;
+    assert_eq!(stage.sandbox.struck().get("empty-results"), Some(&3));
+}

@@ -257,7 +257,12 @@ pub(super) fn properties(body: &[u8]) -> Result<Vec<PropertyInfo>, Unreadable> {
             read_only: flag(fixed).or_else(|| flag(property.calculated)).unwrap_or(false),
         })
     };
-    Ok(results.into_iter().filter_map(info).collect())
+    let known: Vec<PropertyInfo> = results.into_iter().filter_map(info).collect();
+    if known.is_empty() {
+        // There is no object type without any: an answer that lacks all of them was cut short.
+        return Err(Unreadable("the body names no property"));
+    }
+    Ok(known)
 }
 
 /// The portal.

@@ -66,6 +66,8 @@ impl Sending<'_> {
         ask.extend(self.resolve(items, &resolve).await);
         self.ask(items, &ask).await;
         self.note_takeovers(items).await;
+        resolve.extend(ask);
+        self.note_found(items, &resolve).await;
     }
 
     /// A natural key that no search can carry: what became of its create could never be found out.
@@ -255,6 +257,23 @@ impl Sending<'_> {
         }
         let traces = traces(&taking);
         self.note_intents(items, &taking, &traces, |_| None).await;
+    }
+
+    /// Notes which records were found to be these rows': what is written to them may change the natural key that they
+    /// were found by, and nobody would find them again if the answer were lost.
+    async fn note_found(&mut self, items: &mut [Item], asked: &[usize]) {
+        let found = |at: &usize| Some((Key::clone(items[*at].key()), items[*at].updates()?.to_owned()));
+        let ids: Vec<(Key, String)> = asked.iter().filter_map(found).collect();
+        if ids.is_empty() || self.door.note_ids(self.object, self.generation, &ids).await {
+            return;
+        }
+        let words = "the lease is another daemon's; nothing of this is written";
+        self.reason.get_or_insert_with(|| words.to_owned());
+        for at in asked {
+            if items[*at].updates().is_some() {
+                items[*at].fate = Fate::Again;
+            }
+        }
     }
 
     /// Commits what is about to be sent; if that fails nothing is sent, and false is answered.

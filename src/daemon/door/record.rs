@@ -250,12 +250,13 @@ impl Door {
     }
 
     /// Commits ids that HubSpot gave, however long the database takes to be there.
-    /// If the lease's generation is gone they are left to its next holder, as the receipt will be.
-    pub(super) async fn note_ids(&self, object: ObjectIndex, generation: i64, ids: &[(Key, String)]) {
-        self.insist("keeping the ids HubSpot gave", || {
+    /// If the lease's generation is gone they are left to its next holder, as the receipt will be; then false is
+    /// answered.
+    pub(super) async fn note_ids(&self, object: ObjectIndex, generation: i64, ids: &[(Key, String)]) -> bool {
+        let noted = self.insist("keeping the ids HubSpot gave", || {
             self.store.note_ids(object, generation, ids)
-        })
-        .await;
+        });
+        noted.await.is_some()
     }
 
     /// Commits what is remembered of links, however long the database takes to be there: nothing of it is sent before.
