@@ -259,6 +259,11 @@ async fn rows_that_are_gone_outside_or_whose_record_is_gone_have_a_story_too() {
         "{story:#}"
     );
     assert!(says(&story, "outside the object's `where`"), "{story:#}");
+    assert_eq!(
+        story["hubspot"]["id"],
+        json!(out),
+        "what HubSpot holds of it is shown"
+    );
     stage.app(&format!("DELETE FROM {TABLE}")).await;
     let story = explain(&stage, "people", &key);
     assert!(

@@ -6,6 +6,7 @@ use super::{Surroundings, configuration};
 use crate::config::Needs;
 use crate::daemon::exit;
 use crate::daemon::outlook::explain::{self, Explanation, Link};
+use crate::sync::prospect::often;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -92,11 +93,15 @@ fn payload(told: &Explanation) -> String {
     let Some(payload) = &told.payload else {
         return "none".to_owned();
     };
-    let to = payload
-        .to
-        .as_deref()
-        .map_or_else(String::new, |id| format!(" record {id}"));
-    format!("{}{to}, {} properties", payload.does, payload.properties.len())
+    let count = payload.properties.len();
+    let to = payload.to.as_deref().unwrap_or("of its own");
+    match payload.does {
+        "create" => format!("a new record, {count} properties"),
+        "adopt" => format!("takes over record {to}, {count} properties"),
+        "update" | "merged" => format!("writes to record {to}, {count} properties"),
+        "unknown" => format!("{count} properties"),
+        _ => format!("nothing is sent, as said under next; it would be {count} properties"),
+    }
 }
 
 fn held(told: &Explanation) -> String {
@@ -179,16 +184,25 @@ fn answers(told: &Explanation) -> String {
             .as_deref()
             .map_or_else(String::new, |id| format!(" (correlation id {id})"));
         let times = format!(
-            "{} times{record}, last at {}: {}: {}{id}",
-            failure.attempts,
+            "{}{record}, last at {}: {}: {}{id}",
+            often(failure.attempts),
             crate::sync::report::moment(failure.last_failed_at),
             failure.category,
             failure.message
         );
         text.push_str(&line("refused", &paint(&times, Colour::Bad)));
     }
-    if text.is_empty() {
-        text.push_str(&line("last answer", "nothing of it is refused"));
+    let synced_at = told.row.as_ref().and_then(|row| row.synced_at.as_deref());
+    match (text.is_empty(), synced_at) {
+        (true, Some(at)) => text.push_str(&line(
+            "last answer",
+            &format!("HubSpot took what was read at {at}"),
+        )),
+        (true, None) => text.push_str(&line(
+            "last answer",
+            "none: nothing of it was taken, and nothing is refused",
+        )),
+        (false, _) => {}
     }
     text
 }

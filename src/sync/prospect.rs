@@ -40,7 +40,7 @@ pub struct Situation<'a> {
     /// Why the object is paused.
     pub paused: Option<&'a str>,
     /// How often the row was refused, if it is listed as refused.
-    pub refused: Option<i32>,
+    pub refused: Option<u64>,
     /// When it is pushed once more, since an older request may still land; microseconds since the Unix epoch.
     pub due_at: Option<i64>,
     /// What a push would do; `None` while HubSpot cannot be asked.
@@ -85,8 +85,9 @@ impl Situation<'_> {
         if let Some(times) = self.refused {
             let (name, key) = (&self.object.name, self.key);
             next.push(format!(
-                "it was refused {times} times; each change and each sweep tries again, and `hubsyncd failures retry {name} {key}` \
-                 does at once"
+                "it was refused {}; each change and each sweep tries again, and `hubsyncd failures retry {name} {key}` does at \
+                 once",
+                often(times)
             ));
         }
         next
@@ -94,7 +95,7 @@ impl Situation<'_> {
 
     fn when(&self) -> String {
         match self.waiting.len() {
-            0 if self.place == Place::Gone => "no change of it waits".to_owned(),
+            0 if self.place != Place::There => "no change of it waits".to_owned(),
             0 => "no change of it waits: it is pushed when it changes, and by the next sweep".to_owned(),
             1 => "a change of it waits, and is pushed in its turn".to_owned(),
             many => format!("{many} changes of it wait, and are pushed in one, in their turn"),
@@ -184,5 +185,14 @@ impl Situation<'_> {
             }
             (_, None, None) => "nothing: there is no such row here, and none is remembered".to_owned(),
         }
+    }
+}
+
+/// How often, in words.
+pub fn often(times: u64) -> String {
+    match times {
+        1 => "once".to_owned(),
+        2 => "twice".to_owned(),
+        many => format!("{many} times"),
     }
 }

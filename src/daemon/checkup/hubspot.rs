@@ -102,8 +102,12 @@ impl Asking<'_, '_> {
                 })
             }
             Err(failed) => {
+                let hint = match failed.status {
+                    None => "HubSpot cannot be reached: look at network, DNS, proxy and base-url",
+                    Some(_) => failed.advice,
+                };
                 self.notes
-                    .note(Finding::problem("hubspot.token", chain(&failed), failed.advice));
+                    .note(Finding::problem("hubspot.token", chain(&failed), hint));
                 let why = "object types and properties are not looked at: HubSpot does not answer";
                 self.notes.note(Finding::skipped("hubspot.properties", why));
                 None

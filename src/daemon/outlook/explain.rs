@@ -222,7 +222,7 @@ impl Ends {
         })
     }
 
-    /// Of a row that is gone, the record it had.
+    /// Of a row that no push reads, the record it has or had.
     async fn ask_of_gone(&self, at: ObjectIndex, story: &Story) -> Result<Told, Unanswered> {
         let Some(id) = left_behind(story) else {
             return Ok(Told::default());
@@ -276,7 +276,7 @@ impl Ends {
             pusher: pusher(story.holder.as_ref()),
             waiting: story.waiting.iter().map(|change| change.op.as_str()).collect(),
             paused: story.paused.as_deref(),
-            refused: row_failure.map(|failure| failure.attempts),
+            refused: row_failure.map(|failure| u64::from(failure.attempts.unsigned_abs())),
             due_at: record.and_then(|record| record.intent.as_ref()?.due_at),
             outlook,
             links: told
@@ -342,8 +342,10 @@ impl Ends {
     }
 }
 
-/// The record that a row which is gone had, as far as anything remembers it.
+/// The record that a row which no push reads has or had, as far as anything remembers it.
 fn left_behind(story: &Story) -> Option<String> {
+    let stored = story.stored.iter().filter_map(|stored| stored.hubspot_id.clone());
+    let stored = stored.filter(|id| !id.trim().is_empty());
     let waiting = story
         .waiting
         .iter()
@@ -354,7 +356,7 @@ fn left_behind(story: &Story) -> Option<String> {
         archive.or_else(|| failure.hubspot_id.clone())
     });
     let archived = story.archived.iter().map(|(id, _)| id.clone());
-    waiting.chain(refused).chain(archived).next()
+    stored.chain(waiting).chain(refused).chain(archived).next()
 }
 
 fn pusher(holder: Option<&Holder>) -> Pusher {
