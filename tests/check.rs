@@ -259,6 +259,11 @@ async fn triggers_that_are_missing_disabled_or_old_are_problems_that_setup_mends
     let stage = Stage::without_setup("triggers", Settings::default(), QUICK).await;
     let told = found(&look(&stage, &[]).await, "capture", State::Problem);
     assert!(told.len() == 1 && told[0].contains("hubsyncd setup"), "{told:?}");
+    assert_eq!(
+        look(&stage, &[]).await.problems,
+        1,
+        "the rights that setup gives are not told one by one"
+    );
     stage.setup().await;
     assert_sound(&look(&stage, &[]).await);
     let table = "hubspot_sync.hubspot_mock_exams";
@@ -481,6 +486,42 @@ async fn everything_wrong_is_said_at_once_and_no_secret_with_it() {
             "{secret}: {said}{complained}"
         );
     }
+}
+
+#[tokio::test]
+async fn people_get_colour_on_a_terminal_unless_they_want_none() {
+    let stage = Stage::without_setup("terminal", Settings::default(), QUICK).await;
+    let on_terminal = |no_color: &str| {
+        let command = stage.command("check");
+        let variables = command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?)));
+        let verb = format!("{} check", env!("CARGO_BIN_EXE_hubsyncd"));
+        let mut terminal = Command::new("script");
+        terminal
+            .args(["-qec", &verb, "/dev/null"])
+            .env_clear()
+            .envs(variables);
+        let output = terminal.env("TERM", "xterm").env("NO_COLOR", no_color).output();
+        let output = output.expect("script is installed: it is a part of bsdutils");
+        assert_eq!(output.status.code(), Some(78));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let coloured = on_terminal("");
+    assert!(
+        coloured.contains("\x1b[31mproblem") && coloured.contains("\x1b[32mok"),
+        "{coloured}"
+    );
+    assert!(coloured.contains("→ run `hubsyncd setup`"), "{coloured}");
+    let plain = on_terminal("1");
+    assert!(
+        !plain.contains('\x1b') && plain.contains("1 problem, 0 warnings"),
+        "{plain}"
+    );
+    assert!(
+        plain.lines().any(|line| line.starts_with("ok       config  ")),
+        "{plain}"
+    );
 }
 
 #[tokio::test]

@@ -53,6 +53,17 @@ pub async fn facts(session: &Session) -> Result<Facts, Error> {
     read().map_err(failed)
 }
 
+/// Whether our schema is there at all.
+///
+/// # Errors
+/// What the database says.
+pub async fn is_installed(session: &Session) -> Result<bool, Error> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace \
+               WHERE s.nspname = 'hubsyncd' AND c.relname = 'meta')";
+    let found = session.query_one(sql, &[]).await.and_then(|row| row.try_get(0));
+    found.map_err(|error| Error::from_client("looking for the schema hubsyncd", error))
+}
+
 /// What the session's role may do with the mapped tables and their schemas that the daemon does not need. Nothing of a
 /// superuser, who may do everything.
 ///

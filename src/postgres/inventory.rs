@@ -57,7 +57,7 @@ pub async fn triggers(session: &Session, mapping: &Mapping, shapes: &[Shape]) ->
 /// # Errors
 /// When the database cannot be asked.
 pub async fn access(session: &Session, mapping: &Mapping) -> Result<Vec<Problem>, Error> {
-    let mut problems = rights(session, mapping).await?;
+    let mut problems = rights(session, mapping, true).await?;
     problems.extend(row_security(session, mapping).await?);
     Ok(problems)
 }
@@ -69,14 +69,16 @@ async fn role(session: &Session) -> Result<String, Error> {
     asked.and_then(|row| row.try_get(0)).map_err(failed)
 }
 
-/// The rights this session's role lacks.
+/// The rights this session's role lacks; those in our own schema only where it `is_installed`.
 ///
 /// # Errors
 /// When the database cannot be asked.
-pub async fn rights(session: &Session, mapping: &Mapping) -> Result<Vec<Problem>, Error> {
+pub async fn rights(session: &Session, mapping: &Mapping, is_installed: bool) -> Result<Vec<Problem>, Error> {
     let role = role(session).await?;
+    let wanted = rights::wanted(mapping).into_iter();
+    let wanted = wanted.filter(|right| is_installed || !right.is_ours()).collect();
     let mut problems = Vec::new();
-    for right in rights::missing(session, &role, rights::wanted(mapping)).await? {
+    for right in rights::missing(session, &role, wanted).await? {
         let grant = rights::grant(&role, std::slice::from_ref(&right));
         let message = format!("role {role} lacks {right}");
         problems.push(Problem::new(

@@ -63,6 +63,11 @@ impl Right {
         }
     }
 
+    /// Whether it is a right in our own schema.
+    pub(super) fn is_ours(&self) -> bool {
+        self.schema == "hubsyncd"
+    }
+
     /// The column that it lets the role write, as schema, table and column; `None` if it is another right.
     pub(super) fn into_written_column(self) -> Option<(String, String, String)> {
         let writes = self.privilege == "UPDATE" && !self.column.is_empty();
@@ -71,7 +76,7 @@ impl Right {
 
     /// The statement that remembers that we gave it; none for our own schema, which goes as a whole.
     pub(super) fn remember(&self, role: &str) -> String {
-        if self.schema == "hubsyncd" {
+        if self.is_ours() {
             return String::new();
         }
         remember(role, &self.schema, &self.relation, self.privilege, &self.column)

@@ -165,6 +165,7 @@ impl LinkOutlook {
 mod tests {
     use super::*;
     use crate::sync::linking::State;
+    use proptest::prelude::*;
 
     fn texts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         let pairs = pairs
@@ -201,6 +202,49 @@ mod tests {
         for (kind, sent, held, same) in cases {
             assert_eq!(is_same(sent, held, kind), same, "{kind}: {sent} and {held}");
             assert_eq!(is_same(held, sent, kind), same, "{kind}: {held} and {sent}");
+        }
+    }
+
+    /// A few ids, so that they meet.
+    fn id() -> impl Strategy<Value = String> {
+        (1..5_u8).prop_map(|number| number.to_string())
+    }
+
+    fn remembered() -> impl Strategy<Value = Remembered> {
+        let found = prop_oneof![Just(Found::Nothing), Just(Found::Pair), Just(Found::Link)];
+        let state = prop_oneof![Just(State::Making), Just(State::Made), Just(State::Removing)];
+        (id(), found, state).prop_map(|(to, found, state)| Remembered {
+            to,
+            from: None,
+            state,
+            found,
+            unsettled: None,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_link_is_made_only_where_none_is_and_removed_only_where_ours_is_and_leads_elsewhere(
+            target in prop_oneof![id().prop_map(Target::To), Just(Target::Unknown), Just(Target::Nowhere)],
+            remembered in prop::collection::vec(remembered(), 0..5),
+            held in prop::collection::btree_set(id(), 0..5),
+        ) {
+            let link = LinkOutlook::of(&target, &remembered, &held);
+            prop_assert_eq!(link.make.as_deref(), target.id().filter(|to| !held.contains(*to)));
+            for removed in &link.remove {
+                prop_assert!(held.contains(removed) && target.id() != Some(removed));
+                prop_assert!(remembered.iter().any(|row| row.to == *removed && row.found != Found::Link));
+            }
+            prop_assert!(target != Target::Unknown || (link.waits && link.remove.is_empty()));
+        }
+
+        #[test]
+        fn what_was_sent_as_it_is_held_does_not_differ(values in prop::collection::btree_map("[a-c]", ".{0,8}", 0..4), kind in "number|date|datetime|enumeration|string|bool") {
+            let held = values.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect();
+            prop_assert_eq!(differing(&values, &held, |_| &*kind), Vec::<String>::new());
+            let without = BTreeMap::new();
+            let filled = values.iter().filter(|(_, value)| !value.is_empty()).count();
+            prop_assert_eq!(differing(&values, &without, |_| &*kind).len(), filled);
         }
     }
 

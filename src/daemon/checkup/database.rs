@@ -284,7 +284,9 @@ async fn capture(notes: &mut Notes<'_>, session: &Session, mapping: &Mapping, sh
 
 /// Whether the role has what it needs, and no more; answers whether it has.
 async fn rights(notes: &mut Notes<'_>, session: &Session, mapping: &Mapping) -> bool {
-    let lacking = inventory::rights(session, mapping).await;
+    // Who has not run setup yet need not read sixty rights that it gives.
+    let is_installed = examine::is_installed(session).await.unwrap_or(true);
+    let lacking = inventory::rights(session, mapping, is_installed).await;
     let hidden = inventory::row_security(session, mapping).await;
     let mut enough = true;
     for (check, fine, asked) in [
