@@ -32,6 +32,7 @@ mod control;
 mod conversions;
 mod deletes;
 mod demo;
+mod discreet;
 mod endings;
 mod engine;
 mod exchange;
