@@ -196,6 +196,34 @@ async fn a_record_whose_natural_key_another_row_uses_by_now_is_never_archived() 
 }
 
 #[tokio::test]
+async fn what_a_late_create_wrote_over_that_rows_values_is_put_right() {
+    let stage = stage("buried_over", "6s", "archive").await;
+    let daemon = stage.start().await;
+    stage
+        .sandbox
+        .fault(Fault::hang(Some(Duration::from_secs(4))).on(Endpoint::Upsert));
+    stage.app(CONTACT).await;
+    stage
+        .wait_world("the create is under way", |world| {
+            world.count(Endpoint::Upsert) == 1
+        })
+        .await;
+    let moved = "UPDATE hubspot_sync.hubspot_contact_credits SET id = gen_random_uuid(), sj_credits = 7";
+    stage.sql(moved).await;
+    wait_over(&stage, &daemon).await;
+    let record = the_record(&stage, CONTACTS);
+    let world = stage.sandbox.world();
+    let credits = world
+        .record(CONTACTS, &record)
+        .and_then(|record| record.get("sj_credits"));
+    assert_eq!(credits, Some("7"));
+    assert!(
+        world.count(Endpoint::Update) > 0,
+        "it was pushed once more when the create could land no more"
+    );
+}
+
+#[tokio::test]
 async fn neither_is_one_of_several_that_only_a_search_finds() {
     let stage = stage("buried_several", "3s", "archive").await;
     let daemon = stage.start().await;

@@ -79,9 +79,11 @@ impl Sending<'_> {
         let Some(found) = self.find(items, &asked, &values).await else {
             return;
         };
+        let mut owners = Vec::new();
         for ((at, since), hits) in asked.into_iter().zip(since).zip(found) {
             let item = &mut items[at];
             item.exhumed = true;
+            owners.extend(hits.iter().filter_map(|hit| hit.owner.clone()));
             match guard.made(since, &hits) {
                 Made::Nothing => {}
                 Made::Record(id) => {
@@ -94,6 +96,10 @@ impl Sending<'_> {
                          natural key that is: they are left alone; look at them in HubSpot");
                 }
             }
+        }
+        // Where HubSpot keeps the key unique, the old create may have written over their values.
+        if !self.rules().guarded {
+            door.name_owners(self.object, owners).await;
         }
     }
 }
