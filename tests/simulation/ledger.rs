@@ -45,6 +45,10 @@ pub struct Ledger {
     pub chosen: BTreeSet<(ObjectIndex, Key)>,
     /// Natural keys under which deleted rows came back.
     pub returned: BTreeSet<(ObjectIndex, String)>,
+    /// Rows that were deleted, whether they came back or not.
+    pub ended: BTreeSet<(ObjectIndex, Key)>,
+    /// Records that came back with their rows, whatever had become of them meanwhile.
+    pub brought: BTreeSet<(ObjectIndex, String)>,
     /// When each record was archived by a request of ours first, by object.
     pub archived: BTreeMap<(ObjectIndex, String), i64>,
     /// What people linked.

@@ -238,7 +238,10 @@ impl Model {
             self.locks.remove(&(object, Key::clone(&key)));
             match row {
                 Some(row) => self.put(object, &key, row),
-                None => drop(self.tables[object].remove(&key)),
+                None => {
+                    self.tables[object].remove(&key);
+                    self.ledger.ended.insert((object, key));
+                }
             }
         }
         self.ledger.let_go.extend(transaction.let_go);

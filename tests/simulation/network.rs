@@ -15,8 +15,10 @@ use std::time::Duration;
 /// The client's time-out.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The longest way there, and back, milliseconds: longer than the client waits, and less than the settle time.
+/// A long way there, and back, milliseconds: longer than the client waits.
 const LATE: u64 = 40_000;
+/// The longest way: less than the settle time, and with the lag of a search more than it.
+const LATEST: u64 = 115_000;
 
 /// Carries requests to the portal.
 pub struct Network {
@@ -99,7 +101,8 @@ impl Network {
                 0..10 => 1,
                 10..22 => dice.between(2, 120),
                 22 => dice.between(2, LATE / 10),
-                _ => dice.between(2, LATE),
+                _ if dice.permille(800) => dice.between(2, LATE),
+                _ => dice.between(LATE, LATEST),
             };
             let (there, back) = (way(), way());
             let spoiled = world.is_troubled() && dice.permille(world.trouble.network);
@@ -108,7 +111,14 @@ impl Network {
             } else {
                 Plan::Answered(None)
             };
-            (plan, there, back)
+            let writes = ["upsert", "create", "update"]
+                .iter()
+                .any(|verb| target.ends_with(verb));
+            if writes && target.contains("/objects/") && world.dawdles.swap(false, Ordering::Relaxed) {
+                (plan, dice.between(18_000, 28_000), 1)
+            } else {
+                (plan, there, back)
+            }
         };
         let broken = |what: &str| Box::new(std::io::Error::other(what.to_owned()));
         world.pause(there).await;

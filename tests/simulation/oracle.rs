@@ -9,7 +9,7 @@ use super::scene::PAYMENTS;
 use super::script::BAD;
 use super::world::World;
 use super::{records, ties};
-use hubsyncd::mapping::On;
+use hubsyncd::mapping::{On, OnDelete};
 use hubsyncd::sandbox::World as Portal;
 use hubsyncd::sync::change::{Key, ObjectIndex};
 
@@ -109,8 +109,10 @@ fn reason_to_fail(
         let there = portal
             .record(object_type, id)
             .is_some_and(|record| !record.archived());
+        let record = (object, id.clone());
+        let brought = model.ledger.brought.contains(&record);
         // What we have archived ourselves is no reason.
-        if !there && !model.ledger.archived.contains_key(&(object, id.clone())) {
+        if !there && (brought || !model.ledger.archived.contains_key(&record)) {
             return Some(format!("its record {id} is gone"));
         }
     }
@@ -146,9 +148,18 @@ fn reason_to_fail(
             .filter(|record| record.get(property) == Some(&value));
         let known = known.map(hubsyncd::sandbox::Record::id);
         let known: Vec<String> = known.filter(|id| Some(id) != own).collect();
-        let guarded = object == PAYMENTS;
-        if guarded && known.len() > 1 {
-            return Some(format!("HubSpot has records {known:?} of it"));
+        let pending = model.intents.get(&(object, Key::clone(key)));
+        let pending = pending.and_then(|intended| intended.intent.match_value.as_deref());
+        let ambiguous = |value: &str| {
+            let mut records = portal.records(object_type);
+            records
+                .by_ref()
+                .filter(|record| record.get(property) == Some(value))
+                .count()
+                > 1
+        };
+        if object == PAYMENTS && (known.len() > 1 || pending.is_some_and(ambiguous)) {
+            return Some(format!("HubSpot has several records of {value} or {pending:?}"));
         }
         let others = model.tables[object].iter().filter(|(other, _)| *other != key);
         let held = others.filter_map(|(_, other)| other.hubspot_id.as_ref());
@@ -218,6 +229,11 @@ fn out_of_step(
                     text.to_owned()
                 }
             };
+            // Where records are kept nobody asks what became of the create of a row that is gone: it may have landed on
+            // the record of the row that has its natural key now.
+            let shared =
+                natural_key(declared, row).and_then(|value| model.natural_keys.get(&(object, value)));
+            let heir = declared.on_delete == OnDelete::Keep && shared.is_some_and(|rows| rows.len() > 1);
             let mut captured = row.captured.iter();
             let wanted = |columns: &super::model::Columns| {
                 columns
@@ -229,7 +245,7 @@ fn out_of_step(
             let explains = |columns: &super::model::Columns| {
                 let wanted = wanted(columns);
                 // What a create leaves out stays as an earlier one has left it.
-                normal(&wanted) == normal(held) || wanted.is_empty()
+                normal(&wanted) == normal(held) || wanted.is_empty() || heir
             };
             if !captured.any(explains) {
                 return Some(format!(

@@ -56,10 +56,8 @@ pub fn strays(model: &Model, portal: &Portal, object: ObjectIndex) -> Vec<String
         if holders.is_empty() && named.iter().any(chosen) {
             continue;
         }
-        let is_over = |key: &Key| !table.contains_key(key) || chosen(key);
-        let kept = declared.on_delete == OnDelete::Keep
-            && (holders.iter().chain(&named).any(is_over)
-                || ledger.returned.contains(&(object, value.clone())));
+        let is_over = |key: &Key| ledger.ended.contains(&(object, key.clone())) || chosen(key);
+        let kept = declared.on_delete == OnDelete::Keep && holders.iter().chain(&named).any(is_over);
         if !kept {
             wrong.push(format!(
                 "{} record {id} ({value}) belongs to nobody; rows with its key: {named:?}, rows that held it: {holders:?}",

@@ -136,28 +136,38 @@ impl Stage {
         self.world.unlock(number);
     }
 
-    /// Stops a daemon's process for a while beside another one; in a handover right after a request has left it, and
-    /// rows change meanwhile.
+    /// Stops a daemon's process for a while beside another one.
     async fn freeze(&mut self) {
-        let handover = self.world.scene.handover;
-        let least = if handover { 12_000 } else { 100 };
-        let length = Duration::from_millis(self.dice.between(least, 60_000));
-        if handover {
-            let mut looks = 0;
-            while self.world.under_way.load(Ordering::Relaxed) == 0 && looks < 200 {
-                looks += 1;
-                self.world.pause(3).await;
-            }
-        }
+        let length = Duration::from_millis(self.dice.between(100, 60_000));
         if let Some(one) = self.any() {
             self.world.freeze(one, length);
         }
         if self.daemons.len() < 2 {
             self.start();
         }
-        if handover {
-            self.script.overtake().await;
+    }
+
+    /// Stops the process of the daemon that pushes right after a write has left it. That lands when another one has taken
+    /// over and pushed newer versions of the same rows; then the first wakes, with the answer to what it sent.
+    async fn hand_over(&mut self) {
+        let rows = self.script.beforehand();
+        self.world.dawdles.store(true, Ordering::Relaxed);
+        let mut looks = 0;
+        while self.world.dawdles.load(Ordering::Relaxed) && looks < 2_000 {
+            looks += 1;
+            self.world.pause(3).await;
         }
+        self.world.dawdles.store(false, Ordering::Relaxed);
+        let holder = self.world.model().lease.locked_by;
+        if let Some(one) = holder {
+            let length = Duration::from_millis(self.dice.between(30_000, 60_000));
+            self.world.freeze(one, length);
+        }
+        if self.daemons.len() < 2 {
+            self.start();
+        }
+        self.script.overtake(&rows);
+        self.world.pause(self.dice.between(30_000, 70_000)).await;
     }
 
     /// HubSpot refuses to archive one of the records that it has.
@@ -204,6 +214,9 @@ impl Stage {
             }
             if self.dice.permille(trouble.freezes) {
                 self.freeze().await;
+            }
+            if scene.handover && self.dice.permille(150) {
+                self.hand_over().await;
             }
             if self.dice.permille(trouble.revocations) {
                 self.script.revocation();

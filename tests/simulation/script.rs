@@ -152,21 +152,35 @@ impl Script {
             12 => (0..60).for_each(|_| self.delete(&mut transaction, Some(PAYMENTS))),
             _ => {}
         }
-        self.world.model().commit(transaction);
+        self.commit(transaction);
     }
 
-    /// A transaction that changes rows which may be on their way right now.
-    pub async fn overtake(&mut self) {
+    /// New rows, which are pushed at once; answers their keys.
+    pub fn beforehand(&mut self) -> Vec<Key> {
         let mut transaction = self.world.model().begin();
-        for _ in 0..6 {
-            let object = if self.dice.permille(500) {
-                CONTACTS
-            } else {
-                BOOKINGS
-            };
-            self.change(&mut transaction, object);
+        let keys = (0..3).map(|_| {
+            drop(self.new_contact(&mut transaction));
+            Key::from(format!("c{}", self.made))
+        });
+        let keys = keys.collect();
+        self.commit(transaction);
+        keys
+    }
+
+    /// A transaction that changes rows which are on their way right now.
+    pub fn overtake(&mut self, rows: &[Key]) {
+        let mut transaction = self.world.model().begin();
+        for key in rows {
+            self.credit(&mut transaction, key);
         }
+        self.commit(transaction);
+    }
+
+    fn commit(&mut self, transaction: Transaction) {
         self.world.model().commit(transaction);
+        if !self.world.scene.deaf {
+            self.world.bell.notify_waiters();
+        }
     }
 
     /// The database is gone for a while.

@@ -50,6 +50,8 @@ pub struct World {
     pub sweeps_done: AtomicU64,
     /// Whether HubSpot takes the token.
     pub revoked: AtomicBool,
+    /// Whether the next write takes so long that another daemon may have taken over when it lands.
+    pub dawdles: AtomicBool,
     /// Rung by commits.
     pub bell: Notify,
     /// When the run begins, microseconds since 1970.
@@ -93,6 +95,7 @@ impl World {
             sweeps_wanted: AtomicU64::new(0),
             sweeps_done: AtomicU64::new(0),
             revoked: AtomicBool::new(false),
+            dawdles: AtomicBool::new(false),
             bell: Notify::new(),
             begin,
             model: Mutex::new(Model::new(Arc::new(scene.mapping()), begin)),

@@ -220,6 +220,17 @@ impl Script {
         self.write(transaction, object, &key, Some(row));
     }
 
+    /// Writes another number of credits.
+    pub fn credit(&mut self, transaction: &mut Transaction, key: &Key) {
+        let Some(mut row) = self.world.model().seen(transaction, CONTACTS, key) else {
+            return;
+        };
+        let credits = 100 + self.dice.below(900);
+        row.columns
+            .insert("sj_credits".to_owned(), Some(credits.to_string()));
+        self.write(transaction, CONTACTS, key, Some(row));
+    }
+
     pub fn delete(&mut self, transaction: &mut Transaction, object: Option<usize>) {
         let object = object.unwrap_or(if self.dice.permille(300) {
             CONTACTS
@@ -326,6 +337,8 @@ impl Script {
                 && model.ledger.returned.insert((object, value))
         };
         if free {
+            let brought = row.hubspot_id.clone().map(|id| (object, id));
+            self.world.model().ledger.brought.extend(brought);
             self.write(transaction, object, &key, Some(row));
         }
     }
