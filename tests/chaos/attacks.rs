@@ -154,7 +154,7 @@ pub(super) fn fault(dice: &mut Dice) -> Fault {
 }
 
 /// Lets faults fall, until dropped. Few wait at a time; where those that wait are for requests that do not come, more
-/// fall all the same, on any request.
+/// fall all the same, on what comes with every new row.
 pub(super) async fn rain(sandbox: &Sandbox, mut dice: Dice, pause: (usize, usize)) {
     let mut idle = 0;
     loop {
@@ -165,7 +165,7 @@ pub(super) async fn rain(sandbox: &Sandbox, mut dice: Dice, pause: (usize, usize
         } else {
             idle += 1;
             if idle % 20 == 0 {
-                sandbox.fault(fault.on(Endpoint::Any));
+                sandbox.fault(fault.on(Endpoint::Upsert));
             }
         }
         tokio::time::sleep(dice.millis(pause.0, pause.1)).await;
