@@ -34,7 +34,7 @@ async fn ask(address: &str, method: &str, path: &str, headers: &str) -> (u16, St
 }
 
 /// Where the daemon says that it listens.
-async fn address(daemon: &Daemon) -> String {
+pub async fn address(daemon: &Daemon) -> String {
     logged(daemon, "listens on 127.0.0.1:").await;
     let log = daemon.log();
     let rest = log.split_once("listens on ").unwrap().1;

@@ -233,7 +233,8 @@ moment = { column = "moment", null = "omit" }
 day = { column = "day", null = "omit" }
 "#;
 
-async fn things(hint: &str) -> Stage {
+/// A stage with a table whose key is any text.
+pub async fn things(hint: &str) -> Stage {
     let stage = Stage::without_setup(hint, Settings::default(), &format!("{FAST}{THING_MAPPING}")).await;
     stage.sql(THING_TABLE).await;
     let properties = [

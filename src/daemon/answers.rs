@@ -1,14 +1,14 @@
 //! What the socket's questions are answered with.
 
 use super::board::{Board, Lease};
-use super::operations::{NotReloaded, Operations, Page, Refused, Ticket, TicketState};
+use super::operations::{NotReloaded, Operations, Page, Refused, Ticket, TicketState, WaitingRow};
 use super::reload::{Ask, Reloaded};
 use super::sweep::request::{Reason, Requests};
 use super::term::Doorway;
 use crate::postgres::connect::Pool;
-use crate::postgres::{self, ErrorKind, failures, runs};
-use crate::sync::report::chain;
-use crate::sync::report::{Failure, Run};
+use crate::postgres::{self, ErrorKind, causes, failures, runs};
+use crate::sync::backlog::Stage;
+use crate::sync::report::{Cause, CauseName, Failure, Run, chain};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::sync::Arc;
@@ -103,6 +103,50 @@ impl Operations for Answers {
             Ok(named)
         }
         .boxed()
+    }
+
+    fn causes(&self, limit: usize) -> BoxFuture<'_, Result<(Vec<Cause>, u64), Refused>> {
+        async move {
+            let session = self.pool.get().await.map_err(unavailable)?;
+            causes::list(&session, limit).await.map_err(unavailable)
+        }
+        .boxed()
+    }
+
+    fn retry_cause(&self, cause: CauseName) -> BoxFuture<'_, Result<u64, Refused>> {
+        async move {
+            if cause.category == "paused" {
+                return self.retry(Some(cause.object), None).await;
+            }
+            self.refuse_standby()?;
+            let session = self.pool.get().await.map_err(unavailable)?;
+            let named = causes::retry(&session, &cause).await.map_err(unavailable)?;
+            if let Some(door) = self.doorway.door() {
+                door.desk.named();
+            }
+            Ok(named)
+        }
+        .boxed()
+    }
+
+    fn waiting(&self, limit: usize) -> Option<Vec<WaitingRow>> {
+        let door = self.doorway.door().filter(|_| self.board.lease() == Lease::Held)?;
+        let objects = self.board.objects();
+        let now = door.desk.now();
+        let shown = door.desk.backlog().shown(limit, now);
+        let rows = shown.into_iter().filter_map(|row| {
+            Some(WaitingRow {
+                object: objects.get(row.object)?.name.clone(),
+                key: row.key.to_string(),
+                waited: row.arrived.map(|arrived| now.saturating_sub(arrived)),
+                attempts: row.attempts,
+                stage: match row.stage {
+                    Stage::BackOff(until) => Stage::BackOff(until.saturating_sub(now)),
+                    other => other,
+                },
+            })
+        });
+        Some(rows.collect())
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<Reloaded, NotReloaded>> {

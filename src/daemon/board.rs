@@ -6,6 +6,7 @@
 use super::metrics::Meters;
 use crate::mapping::Mapping;
 use crate::sync::change::ObjectIndex;
+use crate::sync::history::{History, Minute};
 use crate::sync::report::{Run, Summary};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 pub struct Board {
     objects: Mutex<Arc<[ObjectName]>>,
     state: Mutex<State>,
+    history: Mutex<History>,
     meters: Meters,
 }
 
@@ -228,6 +230,7 @@ impl Board {
             meters: Meters::new(objects.iter().map(|object| object.name.as_str())),
             objects: Mutex::new(objects),
             state: Mutex::new(state),
+            history: Mutex::default(),
         })
     }
 
@@ -289,6 +292,8 @@ impl Board {
     /// From when a change could be seen until HubSpot accepted it.
     pub fn change_latency(&self, latency: Duration) {
         self.meters.change_latency(latency);
+        let now = self.uptime();
+        self.history().accepted(now, latency);
     }
 
     /// Collecting went on after it had waited.
@@ -307,6 +312,14 @@ impl Board {
             state.pending = pending;
             state.oldest = oldest;
         });
+        let (now, pending) = (self.uptime(), self.lock().pending());
+        self.history().waiting(now, pending);
+    }
+
+    /// The last day, minute by minute; the last minute is the one that fills.
+    pub fn minutes(&self) -> Vec<Minute> {
+        let now = self.uptime();
+        self.history().minutes(now)
     }
 
     /// How many records of an object are refused.
@@ -455,6 +468,14 @@ impl Board {
         let state = self.lock();
         let late = state.ticks.iter().filter(|(_, at)| at.elapsed() > limit);
         late.map(|(task, _)| *task).collect()
+    }
+
+    fn uptime(&self) -> Duration {
+        self.lock().started.elapsed()
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -4,9 +4,11 @@
 //! [`Operations::wait`], which waits for a sweep.
 
 use super::reload::Reloaded;
-use crate::sync::report::{Failure, Run};
+use crate::sync::backlog::Stage;
+use crate::sync::report::{Cause, CauseName, Failure, Run};
 use futures::future::BoxFuture;
 use serde::Serialize;
+use std::time::Duration;
 
 /// What operators can ask for beyond what the [`super::board::Board`] shows.
 pub trait Operations: Send + Sync {
@@ -34,6 +36,22 @@ pub trait Operations: Send + Sync {
     /// [`Refused::Unavailable`] while the database is; [`Refused::Unknown`] for a cursor that is none.
     fn failures(&self, after: Option<String>, limit: usize) -> BoxFuture<'_, Result<Page<Failure>, Refused>>;
 
+    /// The causes of failures, the most frequent first and at most `limit`, and how many more there are.
+    ///
+    /// # Errors
+    /// [`Refused::Unavailable`] while the database is.
+    fn causes(&self, limit: usize) -> BoxFuture<'_, Result<(Vec<Cause>, u64), Refused>>;
+
+    /// Names the failures of a cause as changed. Answers how many.
+    ///
+    /// # Errors
+    /// [`Refused::Standby`], [`Refused::Unavailable`].
+    fn retry_cause(&self, cause: CauseName) -> BoxFuture<'_, Result<u64, Refused>>;
+
+    /// The rows that changes named and that are not pushed yet, at most `limit` of each object, as far as memory holds
+    /// them; `None` while nothing is pushed here.
+    fn waiting(&self, limit: usize) -> Option<Vec<WaitingRow>>;
+
     /// Names the failures of an object (all objects: `None`), or of one key of it, as changed. Answers how many.
     ///
     /// # Errors
@@ -45,6 +63,21 @@ pub trait Operations: Send + Sync {
     /// # Errors
     /// [`NotReloaded`]; then the configuration of before goes on.
     fn reload(&self) -> BoxFuture<'_, Result<Reloaded, NotReloaded>>;
+}
+
+/// A row that a change named and that is not pushed yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingRow {
+    /// The object's name.
+    pub object: String,
+    /// Its key.
+    pub key: String,
+    /// Since when its oldest change could be seen; `None`: a sweep brought it.
+    pub waited: Option<Duration>,
+    /// How often it was pushed before without an answer.
+    pub attempts: u32,
+    /// What it waits for; times count from now.
+    pub stage: Stage,
 }
 
 /// Why a configuration was not taken.

@@ -211,14 +211,20 @@ pub async fn counts(session: &Session, mapping: &Mapping) -> Result<Vec<u64>, Er
 /// # Errors
 /// [`Error`] as the database has it.
 pub async fn retry(session: &Session, object: Option<&str>, key: Option<&str>) -> Result<u64, Error> {
-    let sql = format!(
-        "INSERT INTO hubsyncd.change (object, key, op, hubspot_id) SELECT object, key, CASE WHEN archive <> '' THEN 'A' \
-         WHEN full_record THEN 'N' ELSE 'U' END::\"char\", nullif(archive, '') FROM hubsyncd.failure WHERE {XID_FIRST} AND NOT (key = '{OF_THE_OBJECT}' AND category = 'paused') AND ($1 IS NULL OR object = $1) AND ($2 IS NULL OR key = $2)"
-    );
+    let sql = naming("($1 IS NULL OR object = $1) AND ($2 IS NULL OR key = $2)");
     let named = session
         .execute_typed(&sql, &[(&object, Type::TEXT), (&key, Type::TEXT)])
         .await;
     named.map_err(|error| Error::from_client("naming the failed rows", error))
+}
+
+/// The statement that names the failures of a condition as changed.
+pub(super) fn naming(condition: &str) -> String {
+    format!(
+        "INSERT INTO hubsyncd.change (object, key, op, hubspot_id) SELECT object, key, CASE WHEN archive <> '' THEN 'A' \
+         WHEN full_record THEN 'N' ELSE 'U' END::\"char\", nullif(archive, '') FROM hubsyncd.failure \
+         WHERE {XID_FIRST} AND NOT (key = '{OF_THE_OBJECT}' AND category = 'paused') AND {condition}"
+    )
 }
 
 /// The keys, in order and after `after`, of at most `limit` rows that were last refused before `moment` (microseconds

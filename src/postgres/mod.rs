@@ -6,6 +6,7 @@ pub mod audit;
 mod beside;
 mod capture;
 pub mod catalog;
+pub mod causes;
 pub mod changes;
 pub mod connect;
 pub mod control;

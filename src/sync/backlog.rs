@@ -7,10 +7,12 @@
 
 mod pages;
 mod paused;
+mod shown;
 mod waiting;
 
 use super::change::{Change, Key, ObjectIndex, Op};
 pub use paused::TRIAL_EVERY;
+pub use shown::{Shown, Stage};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use waiting::{Named, Waiting};

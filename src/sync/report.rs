@@ -118,6 +118,34 @@ pub struct Failure {
     pub last_failed_at: i64,
 }
 
+/// Which failures have one cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CauseName {
+    /// The object's name.
+    pub object: String,
+    /// See [`super::outcome::Refusal::category`]; `paused` is the whole object's.
+    pub category: String,
+    /// What their messages have in common.
+    pub shape: String,
+}
+
+/// Failures that have one cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// Which.
+    pub name: CauseName,
+    /// How many.
+    pub records: u64,
+    /// The message of one of them, without personal data.
+    pub message: String,
+    /// The key of one of them; `None` where the whole object is at fault.
+    pub key: Option<String>,
+    /// The first refusal, microseconds since the Unix epoch.
+    pub first_failed_at: i64,
+    /// The last refusal, microseconds since the Unix epoch.
+    pub last_failed_at: i64,
+}
+
 /// An error with all its causes in one line; libraries keep what a server said in a cause.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -11,7 +11,7 @@ use hubsyncd::postgres::setup::{Options, setup};
 use hubsyncd::sandbox::{Sandbox, Settings, World};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -339,6 +339,11 @@ impl Daemon {
         let (status, body) = self.post("/sweep?wait=true").await;
         assert_eq!(status, 200, "{body}");
         serde_json::from_str(&body).unwrap()
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// The process.

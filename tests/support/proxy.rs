@@ -7,7 +7,7 @@
 
 use super::postgres::Database;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{io, sync::Arc};
@@ -65,6 +65,11 @@ impl Proxy {
     pub fn to_http(base_url: &str) -> Proxy {
         let address = base_url.trim_start_matches("http://").parse().unwrap();
         Proxy::start(Upstream::Tcp(address))
+    }
+
+    /// A proxy to a daemon's socket, as `ssh -L` makes one.
+    pub fn to_socket(socket: &Path) -> Proxy {
+        Proxy::start(Upstream::Unix(socket.to_owned()))
     }
 
     fn start(upstream: Upstream) -> Proxy {

@@ -5,10 +5,11 @@ use hubsyncd::config::{Health, Http};
 use hubsyncd::daemon::board::{Board, Condition, Lease, Listener};
 use hubsyncd::daemon::health::Limits;
 use hubsyncd::daemon::http::{Context, Server};
-use hubsyncd::daemon::operations::{NotReloaded, Operations, Page, Refused, Ticket, TicketState};
+use hubsyncd::daemon::operations::{NotReloaded, Operations, Page, Refused, Ticket, TicketState, WaitingRow};
 use hubsyncd::daemon::reload::Reloaded;
 use hubsyncd::mapping::Mapping;
-use hubsyncd::sync::report::{Counts, Failure, Run, Summary};
+use hubsyncd::sync::backlog::Stage;
+use hubsyncd::sync::report::{Cause, CauseName, Counts, Failure, Run, Summary};
 use secrecy::SecretString;
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
@@ -110,6 +111,40 @@ impl Operations for Desk {
         };
         let items = vec![failure];
         Box::pin(async { Ok(Page { items, next }) })
+    }
+
+    fn causes(&self, limit: usize) -> BoxFuture<'_, Result<(Vec<Cause>, u64), Refused>> {
+        self.note(format!("causes {limit}"));
+        let cause = Cause {
+            name: CauseName {
+                object: "bookings".to_owned(),
+                category: "validation_error".to_owned(),
+                shape: "is_active: not one of the … options".to_owned(),
+            },
+            records: 1234,
+            message: "is_active: not one of the 3 options".to_owned(),
+            key: Some("k".to_owned()),
+            first_failed_at: NOW,
+            last_failed_at: NOW + 1_000_000,
+        };
+        Box::pin(async { Ok((vec![cause], 0)) })
+    }
+
+    fn retry_cause(&self, cause: CauseName) -> BoxFuture<'_, Result<u64, Refused>> {
+        self.note(format!("retry cause {} {} {}", cause.object, cause.category, cause.shape));
+        Box::pin(async { Ok(1234) })
+    }
+
+    fn waiting(&self, limit: usize) -> Option<Vec<WaitingRow>> {
+        self.note(format!("waiting {limit}"));
+        let row = WaitingRow {
+            object: "contacts".to_owned(),
+            key: "<b>k</b>".to_owned(),
+            waited: Some(Duration::from_secs(7)),
+            attempts: 2,
+            stage: Stage::BackOff(Duration::from_secs(3)),
+        };
+        (!self.standby).then(|| vec![row])
     }
 
     fn retry(&self, object: Option<String>, key: Option<String>) -> BoxFuture<'_, Result<u64, Refused>> {

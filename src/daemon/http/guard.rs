@@ -3,7 +3,9 @@
 //! A unix socket becomes `localhost` of a browser with one `ssh -L`, so both kinds of listener know their own names
 //! and refuse what another site's page makes a browser send. TCP wants the cron secret besides.
 
+use super::dashboard;
 use super::routes::failure;
+use super::session::{Keys, Purpose};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Version, header};
 use axum::middleware::Next;
@@ -12,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::SystemTime;
 use subtle::ConstantTimeEq;
 
 /// The documented manual trigger, which acts on GET too.
@@ -28,6 +31,7 @@ struct Demands {
     names: Vec<String>,
     /// The digest of the secret, so that a comparison tells nothing of its length either.
     secret: Option<[u8; 32]>,
+    keys: Keys,
 }
 
 impl Gate {
@@ -53,7 +57,11 @@ impl Gate {
             let hostname = hostname.trim().to_ascii_lowercase();
             names.extend((!hostname.is_empty()).then_some(hostname));
         }
-        Gate(Arc::new(Demands { names, secret }))
+        Gate(Arc::new(Demands {
+            names,
+            secret,
+            keys: Keys::new(),
+        }))
     }
 
     /// Why a request is refused, if it is.
@@ -77,7 +85,10 @@ impl Gate {
             }
         }
         let path = request.uri().path();
-        if !OPEN_ROUTES.contains(&path) && !self.is_authorized(headers) {
+        if !OPEN_ROUTES.contains(&path) && !self.is_authorized(headers) && !self.is_visitor(request) {
+            if request.method() == Method::GET && dashboard::is_page(path) && wants_html(headers) {
+                return Some(dashboard::sign_in(self, false));
+            }
             let refusal = failure(StatusCode::UNAUTHORIZED, "Unauthorized");
             return Some(([(header::WWW_AUTHENTICATE, "Bearer")], refusal).into_response());
         }
@@ -98,6 +109,37 @@ impl Gate {
         bare.parse::<IpAddr>().is_ok() || self.0.names.iter().any(|known| known == bare)
     }
 
+    /// Whether a browser asks for a page of the dashboard with a session, or for a session.
+    fn is_visitor(&self, request: &Request) -> bool {
+        let path = request.uri().path();
+        let cookies = request.headers().get_all(header::COOKIE);
+        let mut cookies = cookies.iter().filter_map(|cookie| cookie.to_str().ok());
+        path == dashboard::SESSION
+            || dashboard::is_page(path)
+                && cookies.any(|cookies| self.0.keys.is_session(cookies, SystemTime::now()))
+    }
+
+    /// Whether this is the secret; any is where none is wanted.
+    pub(super) fn opens_to(&self, secret: &str) -> bool {
+        let given = digest(secret.as_bytes());
+        self.0.secret.is_none_or(|wanted| given.ct_eq(&wanted).into())
+    }
+
+    /// The header that gives a browser a session.
+    pub(super) fn session(&self) -> String {
+        self.0.keys.session(SystemTime::now())
+    }
+
+    /// The token of the forms that do this.
+    pub(super) fn form(&self, purpose: Purpose) -> String {
+        self.0.keys.form(purpose)
+    }
+
+    /// Whether a form brought the token that it was given.
+    pub(super) fn is_form(&self, purpose: Purpose, token: &str) -> bool {
+        self.0.keys.is_form(purpose, token)
+    }
+
     fn is_authorized(&self, headers: &HeaderMap) -> bool {
         let Some(secret) = &self.0.secret else { return true };
         let given = headers
@@ -107,6 +149,12 @@ impl Gate {
             .map_or(&b""[..], |(_, given)| given);
         digest(given).ct_eq(secret).into()
     }
+}
+
+/// Whether a browser shows the answer to somebody.
+fn wants_html(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
 /// Whether a browser says that a page of another site sends this.

@@ -1,11 +1,15 @@
 //! The socket: what operators and monitors ask the daemon, over HTTP/1.1.
 //!
+//! JSON for programs ([`routes`]), pages for people ([`dashboard`]).
+//!
 //! On the unix socket the file's permissions are the key; on TCP the cron secret is. Reading a request and writing an
 //! answer is bounded in size, time and number, each listener for itself, so that a stalled client harms nobody. A
 //! listener that cannot be bound stops the start; nothing that a client does stops a listener.
 
+mod dashboard;
 mod guard;
 mod routes;
+mod session;
 mod socket;
 mod stall;
 

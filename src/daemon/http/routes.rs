@@ -1,6 +1,7 @@
 //! The routes and their answers.
 
 use super::Context;
+use super::dashboard;
 use super::guard::{Gate, TRIGGER, guard};
 use crate::daemon::health::{self, Verdict};
 use crate::daemon::operations::{NotReloaded, Page, Refused, TicketState};
@@ -28,12 +29,13 @@ const WAITING_MAX: usize = 32;
 const PAGE_DEFAULT: usize = 50;
 const PAGE_MAX: usize = 500;
 
-type Shared = State<Arc<Desk>>;
-type Parameters = Query<BTreeMap<String, String>>;
+pub(super) type Shared = State<Arc<Desk>>;
+pub(super) type Parameters = Query<BTreeMap<String, String>>;
 
 /// What the routes of one listener share.
-struct Desk {
-    context: Arc<Context>,
+pub(super) struct Desk {
+    pub(super) context: Arc<Context>,
+    pub(super) gate: Gate,
     waiting: AtomicUsize,
 }
 
@@ -47,7 +49,7 @@ pub(super) fn everything(context: Arc<Context>, gate: Gate) -> Router {
         .route("/failures/retry", post(retry))
         .route("/reload", post(reload))
         .route(TRIGGER, get(trigger).post(trigger));
-    finish(observed().merge(acting), context, gate)
+    finish(observed().merge(acting).merge(dashboard::pages()), context, gate)
 }
 
 /// What everybody on the machine may ask.
@@ -65,6 +67,7 @@ fn observed() -> Router<Arc<Desk>> {
 fn finish(router: Router<Arc<Desk>>, context: Arc<Context>, gate: Gate) -> Router {
     let desk = Desk {
         context,
+        gate: gate.clone(),
         waiting: AtomicUsize::new(0),
     };
     router
@@ -79,8 +82,8 @@ fn finish(router: Router<Arc<Desk>>, context: Arc<Context>, gate: Gate) -> Route
 /// An answer that is none: `{"error": words}`, and the holder's name where somebody else must be asked.
 #[derive(Debug)]
 pub(super) struct Failure {
-    code: StatusCode,
-    words: String,
+    pub(super) code: StatusCode,
+    pub(super) words: String,
     holder: Option<String>,
 }
 
@@ -139,7 +142,7 @@ async fn health(State(desk): Shared) -> Response {
     (code, [(header::CONTENT_TYPE, "application/health+json")], body).into_response()
 }
 
-fn wall_micros() -> i64 {
+pub(super) fn wall_micros() -> i64 {
     let since_epoch = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
@@ -274,7 +277,7 @@ async fn reload(State(desk): Shared, Query(parameters): Parameters) -> Result<Re
 }
 
 /// `after` and `limit`.
-fn page_of(parameters: &BTreeMap<String, String>) -> Result<(Option<String>, usize), Failure> {
+pub(super) fn page_of(parameters: &BTreeMap<String, String>) -> Result<(Option<String>, usize), Failure> {
     check_parameters(parameters, &["after", "limit"])?;
     let limit = match parameters.get("limit").map(|limit| limit.parse()) {
         None => PAGE_DEFAULT,
@@ -298,7 +301,7 @@ fn check_parameters(parameters: &BTreeMap<String, String>, known: &[&str]) -> Re
 }
 
 /// An answer that the database must give within [`QUERY_TIMEOUT`].
-async fn soon<T>(answer: impl Future<Output = Result<T, Refused>>) -> Result<T, Failure> {
+pub(super) async fn soon<T>(answer: impl Future<Output = Result<T, Refused>>) -> Result<T, Failure> {
     match tokio::time::timeout(QUERY_TIMEOUT, answer).await {
         Ok(answer) => answer.map_err(refused),
         Err(_) => Err(failure(
@@ -308,7 +311,7 @@ async fn soon<T>(answer: impl Future<Output = Result<T, Refused>>) -> Result<T, 
     }
 }
 
-fn refused(refusal: Refused) -> Failure {
+pub(super) fn refused(refusal: Refused) -> Failure {
     let code = match &refusal {
         Refused::Standby(_) => StatusCode::CONFLICT,
         Refused::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -324,7 +327,7 @@ fn refused(refusal: Refused) -> Failure {
     }
 }
 
-fn words(refusal: &Refused) -> String {
+pub(super) fn words(refusal: &Refused) -> String {
     match refusal {
         Refused::Standby(holder) => {
             let holder = holder.as_deref().unwrap_or("another daemon");
