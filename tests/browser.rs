@@ -10,18 +10,23 @@ use std::process::{Command, Output};
 const SECRET: &str = "s3cret-of-the-cron";
 const THINGS: &str = "2-70003";
 /// What a hostile application calls a row; each part would be noticed if a browser took it for more than text.
-const HOSTILE: &str = "<script>document.title = \"owned\"</script><img src=x onerror=\"document.title='owned'\">' -->";
+const HOSTILE: &str =
+    "<script>document.title = \"owned\"</script><img src=x onerror=\"document.title='owned'\">' -->";
 
 #[tokio::test]
 async fn in_a_browser_the_dashboard_shows_failures_retries_them_and_no_other_site_or_row_can_act() {
     if !extras() {
-        println!("not run: the dashboard in Chromium (set HUBSYNCD_TEST_EXTRAS=1; it needs chromium, node and npm)");
+        println!(
+            "not run: the dashboard in Chromium (set HUBSYNCD_TEST_EXTRAS=1; it needs chromium, node and npm)"
+        );
         return;
     }
     let mut stage = things("browser").await;
     stage.set("CRON_SECRET", SECRET);
     stage.toml = format!("[http]\nlisten = \"127.0.0.1:0\"\n{}", stage.toml);
-    stage.sandbox.refuse_record(THINGS, "label", "refused for a while", None);
+    stage
+        .sandbox
+        .refuse_record(THINGS, "label", "refused for a while", None);
     let daemon = stage.start().await;
     let hostile = HOSTILE.replace('\'', "''");
     stage
@@ -49,7 +54,13 @@ async fn in_a_browser_the_dashboard_shows_failures_retries_them_and_no_other_sit
     shown("node check.mjs", checked);
     // The one sweep is that of the button; what other sites sent began none.
     assert_eq!(ran.as_deref(), Some("1 socket"));
-    assert!(stage.sandbox.world().find(THINGS, "label", "refused for a while").is_some());
+    assert!(
+        stage
+            .sandbox
+            .world()
+            .find(THINGS, "label", "refused for a while")
+            .is_some()
+    );
     assert!(!daemon.log().contains(SECRET), "the secret is in the log");
     assert_eq!(daemon.stop().await, Some(0));
 }

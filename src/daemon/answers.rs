@@ -130,7 +130,10 @@ impl Operations for Answers {
     }
 
     fn waiting(&self, limit: usize) -> Option<Vec<WaitingRow>> {
-        let door = self.doorway.door().filter(|_| self.board.lease() == Lease::Held)?;
+        let door = self
+            .doorway
+            .door()
+            .filter(|_| self.board.lease() == Lease::Held)?;
         let objects = self.board.objects();
         let now = door.desk.now();
         let shown = door.desk.backlog().shown(limit, now);

@@ -100,7 +100,10 @@ impl History {
     }
 
     fn filling(&self) -> Minute {
-        let accepted = self.latencies.iter().fold(0, |sum: u32, count| sum.saturating_add(*count));
+        let accepted = self
+            .latencies
+            .iter()
+            .fold(0, |sum: u32, count| sum.saturating_add(*count));
         Minute {
             pending: self.most,
             accepted,
@@ -156,7 +159,10 @@ mod tests {
         history.waiting(at(3, 1), 0);
         assert_eq!(pending(&mut history, at(4, 0)), [90, 7, 7, 7, 0]);
         let minutes = history.minutes(at(4, 0));
-        assert_eq!(minutes.iter().map(|minute| minute.accepted).collect::<Vec<_>>(), [1, 0, 0, 0, 0]);
+        assert_eq!(
+            minutes.iter().map(|minute| minute.accepted).collect::<Vec<_>>(),
+            [1, 0, 0, 0, 0]
+        );
         assert_eq!((minutes[1].median, minutes[1].slowest), (None, None));
     }
 

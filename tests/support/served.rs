@@ -131,7 +131,10 @@ impl Operations for Desk {
     }
 
     fn retry_cause(&self, cause: CauseName) -> BoxFuture<'_, Result<u64, Refused>> {
-        self.note(format!("retry cause {} {} {}", cause.object, cause.category, cause.shape));
+        self.note(format!(
+            "retry cause {} {} {}",
+            cause.object, cause.category, cause.shape
+        ));
         Box::pin(async { Ok(1234) })
     }
 

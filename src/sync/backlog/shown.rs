@@ -39,7 +39,9 @@ impl Backlog {
     /// At most `limit` rows of each object: those on their way first, then those that wait, the oldest change first.
     pub fn shown(&self, limit: usize, now: Duration) -> Vec<Shown> {
         let objects = 0..self.objects.len();
-        objects.flat_map(|object| self.shown_of(object, limit, now)).collect()
+        objects
+            .flat_map(|object| self.shown_of(object, limit, now))
+            .collect()
     }
 
     fn shown_of(&self, object: ObjectIndex, limit: usize, now: Duration) -> Vec<Shown> {
@@ -115,7 +117,10 @@ mod tests {
         backlog.admit(look, new, now);
         let stages = |backlog: &Backlog, limit| -> Vec<(String, Stage)> {
             let shown = backlog.shown(limit, now);
-            shown.into_iter().map(|row| (row.key.to_string(), row.stage)).collect()
+            shown
+                .into_iter()
+                .map(|row| (row.key.to_string(), row.stage))
+                .collect()
         };
         let told = |key: &str, stage| (key.to_owned(), stage);
         let again = Stage::BackOff(now + Duration::from_secs(9));
@@ -129,7 +134,10 @@ mod tests {
                 told("k5", Stage::Order),
             ]
         );
-        assert_eq!(stages(&backlog, 1), [told("k2", Stage::Claimed), told("k5", Stage::Order)]);
+        assert_eq!(
+            stages(&backlog, 1),
+            [told("k2", Stage::Claimed), told("k5", Stage::Order)]
+        );
         assert_eq!(backlog.shown(9, now)[1].attempts, 1);
         backlog.pause(1, now);
         assert_eq!(stages(&backlog, 9)[4], told("k5", Stage::Paused));

@@ -24,7 +24,9 @@ pub(super) fn pending(minutes: &[Minute], now: i64) -> Markup {
         .iter()
         .map(|minute| Some(height(minute.pending)))
         .collect();
-    let peak = minutes.iter().rposition(|minute| minute.pending == most && most > 0);
+    let peak = minutes
+        .iter()
+        .rposition(|minute| minute.pending == most && most > 0);
     let peak = peak.map_or_else(
         || "nothing waited".to_owned(),
         |place| {
@@ -60,7 +62,12 @@ pub(super) fn latency(minutes: &[Minute], now: i64) -> Markup {
     let last = minutes.iter().rev().find_map(|minute| minute.slowest);
     let told = last.map_or_else(
         || "no change yet".to_owned(),
-        |slowest| format!("99 % lately within {}", words::span(Duration::from_secs_f32(slowest))),
+        |slowest| {
+            format!(
+                "99 % lately within {}",
+                words::span(Duration::from_secs_f32(slowest))
+            )
+        },
     );
     let labels = LATENCY_LINES.map(|(seconds, name)| (latency_height(seconds), name.to_owned()));
     figure(
@@ -198,7 +205,13 @@ mod tests {
             runs,
             [
                 vec![(end - 6, 1.0), (end - 5, 1.0)],
-                vec![(end - 4, 2.0), (end - 3, 2.0), (end - 2, 2.0), (end - 1, 3.0), (end, 3.0)],
+                vec![
+                    (end - 4, 2.0),
+                    (end - 3, 2.0),
+                    (end - 2, 2.0),
+                    (end - 1, 3.0),
+                    (end, 3.0)
+                ],
             ]
         );
         assert_eq!(path(&runs[1]), "M1436 2.0L1438 2.0L1439 3.0L1440 3.0");

@@ -12,12 +12,17 @@ use maud::{Markup, html};
 /// Causes shown: whoever has more has one problem that words itself in many ways.
 const CAUSES: usize = 50;
 
-pub(super) async fn page(State(desk): Shared, Query(mut parameters): Parameters) -> Result<Response, Trouble> {
+pub(super) async fn page(
+    State(desk): Shared,
+    Query(mut parameters): Parameters,
+) -> Result<Response, Trouble> {
     let retried: Option<u64> = parameters.remove("retried").and_then(|text| text.parse().ok());
     let (after, limit) = page_of(&parameters)?;
     let first = after.is_none();
     let operations = &desk.context.operations;
-    let (causes, page) = soon(async { tokio::try_join!(operations.causes(CAUSES), operations.failures(after, limit)) }).await?;
+    let (causes, page) =
+        soon(async { tokio::try_join!(operations.causes(CAUSES), operations.failures(after, limit)) })
+            .await?;
     let ((list, more), wall) = (causes, wall_micros());
     let body = html! {
         @if let Some(retried) = retried {

@@ -31,10 +31,18 @@ impl Mood {
     /// A small picture that differs in shape, not in colour alone.
     fn icon(self) -> &'static str {
         match self {
-            Mood::Good => "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Ccircle cx='8' cy='8' r='7' fill='%231a7f37'/%3E%3C/svg%3E",
-            Mood::Idle => "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Ccircle cx='8' cy='8' r='5.5' fill='none' stroke='%23768390' stroke-width='3'/%3E%3C/svg%3E",
-            Mood::Warning => "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath d='M8 1l7 14H1z' fill='%23d4a72c'/%3E%3C/svg%3E",
-            Mood::Bad => "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath d='M1 1h14v14H1z' fill='%23cf222e'/%3E%3C/svg%3E",
+            Mood::Good => {
+                "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Ccircle cx='8' cy='8' r='7' fill='%231a7f37'/%3E%3C/svg%3E"
+            }
+            Mood::Idle => {
+                "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Ccircle cx='8' cy='8' r='5.5' fill='none' stroke='%23768390' stroke-width='3'/%3E%3C/svg%3E"
+            }
+            Mood::Warning => {
+                "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath d='M8 1l7 14H1z' fill='%23d4a72c'/%3E%3C/svg%3E"
+            }
+            Mood::Bad => {
+                "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath d='M1 1h14v14H1z' fill='%23cf222e'/%3E%3C/svg%3E"
+            }
         }
     }
 }
@@ -131,8 +139,14 @@ impl Page {
             fixed(header::X_FRAME_OPTIONS, "DENY"),
             // Not `no-referrer`: with that, browsers send forms with the origin `null`.
             fixed(header::REFERRER_POLICY, "same-origin"),
-            fixed(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-            fixed(HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+            fixed(
+                HeaderName::from_static("cross-origin-opener-policy"),
+                "same-origin",
+            ),
+            fixed(
+                HeaderName::from_static("cross-origin-resource-policy"),
+                "same-origin",
+            ),
         ];
         (headers, page.into_string()).into_response()
     }

@@ -94,8 +94,7 @@ type Fields = Result<Form<BTreeMap<String, String>>, FormRejection>;
 
 /// The fields of a form that this daemon gave out.
 fn fields(desk: &Desk, purpose: Purpose, form: Fields) -> Result<BTreeMap<String, String>, Trouble> {
-    let Form(fields) =
-        form.map_err(|rejection| failure(rejection.status(), "the form cannot be read"))?;
+    let Form(fields) = form.map_err(|rejection| failure(rejection.status(), "the form cannot be read"))?;
     let token = fields.get("token").map(String::as_str).unwrap_or_default();
     if !desk.gate.is_form(purpose, token) {
         let words = "the form is not one that this daemon gave out, or is older than its last start: load the page again";
@@ -117,7 +116,11 @@ async fn retry(State(desk): Shared, form: Fields) -> Result<Response, Trouble> {
     let operations = &desk.context.operations;
     let named = match (object, take("category"), fields.remove("shape")) {
         (Some(object), Some(category), Some(shape)) => {
-            let cause = CauseName { object, category, shape };
+            let cause = CauseName {
+                object,
+                category,
+                shape,
+            };
             soon(operations.retry_cause(cause)).await?
         }
         (object, ..) => soon(operations.retry(object, key)).await?,
@@ -194,4 +197,28 @@ fn unreadable(why: &Failure) -> Markup {
 fn tabs(desk: &Desk, tab: Tab, title: &'static str) -> Page {
     let state = desk.context.board.state();
     Page::new(title, Some(tab)).counting(state.failures(), state.pending())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::StreamBody;
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_form_that_never_arrives_is_given_up() {
+        let forms: Router = Router::new()
+            .route("/", post(|_: Fields| async { "arrived" }))
+            .layer(middleware::from_fn(in_time));
+        let never =
+            futures::stream::pending::<Result<hyper::body::Frame<axum::body::Bytes>, std::io::Error>>();
+        let request = Request::post("/")
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(axum::body::Body::new(StreamBody::new(never)));
+        let service = TowerToHyperService::new(forms);
+        let answer = service.call(request.expect("it is well formed")).await;
+        let Ok(answer) = answer;
+        assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT);
+    }
 }

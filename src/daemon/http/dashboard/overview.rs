@@ -72,7 +72,10 @@ pub(super) async fn page(State(desk): Shared, Query(parameters): Parameters) -> 
 fn flatten<T>(answer: Result<Result<T, Refused>, Elapsed>) -> Result<T, Failure> {
     match answer {
         Ok(answer) => answer.map_err(refused),
-        Err(_) => Err(failure(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer")),
+        Err(_) => Err(failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the database does not answer",
+        )),
     }
 }
 
@@ -112,9 +115,7 @@ fn banner(mood: Mood, headline: &str, verdict: &Verdict, known: &Known) -> Marku
 }
 
 fn running(run: &Run) -> Markup {
-    let sum = |of: fn(&Counts) -> u64| -> u64 {
-        run.summary.0.iter().map(|(_, counts)| of(counts)).sum()
-    };
+    let sum = |of: fn(&Counts) -> u64| -> u64 { run.summary.0.iter().map(|(_, counts)| of(counts)).sum() };
     let done = format!(
         "{} created, {} updated, {} failed so far",
         number(sum(|counts| counts.created)),

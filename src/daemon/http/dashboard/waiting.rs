@@ -50,7 +50,9 @@ pub(super) async fn page(State(desk): Shared) -> Response {
             }
         }
     };
-    tabs(&desk, Tab::Changes, "changes").every(AGAIN, CHANGES).render(&body)
+    tabs(&desk, Tab::Changes, "changes")
+        .every(AGAIN, CHANGES)
+        .render(&body)
 }
 
 fn table(rows: &[&WaitingRow]) -> Markup {

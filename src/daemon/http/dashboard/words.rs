@@ -102,6 +102,12 @@ mod tests {
             ["0", "999", "1,000", "1,234,567"]
         );
         assert_eq!(count(1, "row", "rows"), "1 row");
-        assert_eq!(moment(1_800_000_000_000_000).into_string().matches("15 Jan 08:00:00").count(), 1);
+        assert_eq!(
+            moment(1_800_000_000_000_000)
+                .into_string()
+                .matches("15 Jan 08:00:00")
+                .count(),
+            1
+        );
     }
 }
