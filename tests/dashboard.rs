@@ -332,6 +332,28 @@ async fn over_tcp_the_secret_buys_a_session_that_opens_the_pages_and_nothing_els
 }
 
 #[tokio::test]
+async fn a_record_is_explained_to_who_asks_here_and_not_because_another_site_wants_it() {
+    let served = Served::start(Desk::new("complete", None));
+    let form = unix(&served, "GET /dashboard/record", None).await;
+    assert_eq!(form.code, 200);
+    assert!(form.body.contains("<option>mock_exams</option>"), "{}", form.body);
+    assert!(served.asked().is_empty());
+    let request = "GET /dashboard/record?object=contacts&key=%3Cb%3E+1";
+    for site in ["cross-site", "same-site"] {
+        let answer = unix(&served, &format!("{request}\nSec-Fetch-Site: {site}"), None).await;
+        assert_eq!((answer.code, served.asked().len()), (403, 0));
+    }
+    for site in ["none", "same-origin"] {
+        let answer = unix(&served, &format!("{request}\nSec-Fetch-Site: {site}"), None).await;
+        assert_eq!(
+            (answer.code, served.asked()),
+            (404, vec!["explain contacts <b> 1".to_owned()])
+        );
+        assert!(answer.body.contains("contacts &lt;b&gt; 1"), "{}", answer.body);
+    }
+}
+
+#[tokio::test]
 async fn a_standby_says_who_pushes_and_offers_no_sweep() {
     let served = Served::start(Desk::of_standby());
     served.in_step();
@@ -449,6 +471,28 @@ async fn a_failure_and_a_change_under_way_are_shown_without_a_value_and_a_cause_
     let key = stage.value("SELECT key FROM hubsyncd.failure").await.unwrap();
     let (_, page) = daemon.get("/dashboard/failures").await;
     assert!(page.contains(&key), "{page}");
+    let address = format!(
+        "/dashboard/record?object=contacts&amp;key={}",
+        key.replace('-', "%2D")
+    );
+    assert!(page.contains(&format!("href=\"{address}\"")), "{page}");
+    let record = format!("/dashboard/record?object=contacts&key={key}");
+    let (code, page) = daemon.get(&record).await;
+    assert_eq!(code, 200, "{page}");
+    for told in [
+        "no HubSpot id",
+        "validation_error",
+        "firstname",
+        "•••",
+        "student_id",
+    ] {
+        assert!(page.contains(told), "{told} is not on {page}");
+    }
+    let private = page.to_lowercase();
+    assert!(
+        !private.contains("planted") && !private.contains("@example.com"),
+        "{page}"
+    );
     let stream = UnixStream::connect(daemon.socket()).await.unwrap();
     let overview = exchange(stream, "GET /", None).await;
     stage.sandbox.clear_faults();

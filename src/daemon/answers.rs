@@ -1,10 +1,13 @@
 //! What the socket's questions are answered with.
 
 use super::board::{Board, Lease};
+use super::exit::USAGE;
 use super::operations::{NotReloaded, Operations, Page, Refused, Ticket, TicketState, WaitingRow};
+use super::outlook::explain::{Explanation, explain};
 use super::reload::{Ask, Reloaded};
 use super::sweep::request::{Reason, Requests};
 use super::term::Doorway;
+use crate::config::Config;
 use crate::postgres::connect::Pool;
 use crate::postgres::{self, ErrorKind, causes, failures, runs};
 use crate::sync::backlog::Stage;
@@ -12,7 +15,7 @@ use crate::sync::report::{Cause, CauseName, Failure, Run, chain};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Answers from the database and the sweeper.
@@ -22,6 +25,9 @@ pub(super) struct Answers {
     pub(super) requests: Arc<Requests>,
     pub(super) doorway: Arc<Doorway>,
     pub(super) reloads: mpsc::Sender<Ask>,
+    pub(super) live: watch::Receiver<Arc<Config>>,
+    /// Held while a record is explained.
+    pub(super) explaining: tokio::sync::Mutex<()>,
     pub(super) stop: CancellationToken,
 }
 
@@ -125,6 +131,22 @@ impl Operations for Answers {
                 door.desk.named();
             }
             Ok(named)
+        }
+        .boxed()
+    }
+
+    fn explain(&self, object: String, key: String) -> BoxFuture<'_, Result<Explanation, Refused>> {
+        async move {
+            // Each asks HubSpot, out of the budget that the changes have.
+            let turn = self.explaining.try_lock();
+            let _turn =
+                turn.map_err(|_| Refused::Unavailable("another record is being explained".to_owned()))?;
+            let config = Config::clone(&self.live.borrow());
+            let told = Box::pin(explain(config, &object, &key)).await;
+            told.map_err(|exit| match exit.code {
+                USAGE => Refused::Unknown(format!("{object} {key}")),
+                _ => Refused::Unavailable(chain(&*exit.error)),
+            })
         }
         .boxed()
     }

@@ -270,6 +270,8 @@ impl Shared {
                 requests: Arc::clone(&self.requests),
                 doorway: Arc::clone(&self.doorway),
                 reloads: self.reloads.clone(),
+                live: self.live.subscribe(),
+                explaining: tokio::sync::Mutex::default(),
                 stop: self.stop.clone(),
             }),
             limits: Box::new(move || health::Limits::of(&live.borrow())),

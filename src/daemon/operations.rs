@@ -3,6 +3,7 @@
 //! The socket's side only knows this trait; the tasks answer it. Nothing here waits for HubSpot except
 //! [`Operations::wait`], which waits for a sweep.
 
+use super::outlook::explain::Explanation;
 use super::reload::Reloaded;
 use crate::sync::backlog::Stage;
 use crate::sync::report::{Cause, CauseName, Failure, Run};
@@ -51,6 +52,12 @@ pub trait Operations: Send + Sync {
     /// The rows that changes named and that are not pushed yet, at most `limit` of each object, as far as memory holds
     /// them; `None` while nothing is pushed here.
     fn waiting(&self, limit: usize) -> Option<Vec<WaitingRow>>;
+
+    /// One record's whole story, with its values; asks both ends, by reads alone and for one record at a time.
+    ///
+    /// # Errors
+    /// [`Refused::Unknown`] if nothing can be called so; [`Refused::Unavailable`] while the database is, or others ask.
+    fn explain(&self, object: String, key: String) -> BoxFuture<'_, Result<Explanation, Refused>>;
 
     /// Names the failures of an object (all objects: `None`), or of one key of it, as changed. Answers how many.
     ///

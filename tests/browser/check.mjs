@@ -85,6 +85,16 @@ const checks = {
       assert.deepEqual(page.errors, []);
     }
     await picture(page, "failures-light");
+    await page.locator("tbody").getByRole("link", { name: hostile }).click();
+    await page.locator(".record").waitFor();
+    assert.ok((await page.locator(".record").innerText()).includes(hostile));
+    assert.equal(await page.locator("script, main img").count(), 0);
+    assert.ok((await page.locator("table").innerText()).includes("•••"));
+    assert.deepEqual(page.errors, []);
+    await picture(page, "record-light");
+    await page.setViewportSize({ width: 390, height: 844 });
+    await fits(page, 390);
+    await picture(page, "record-phone-light");
   },
 
   async "without scripts a failure is retried by its cause and goes, and one that is refused again stays"() {

@@ -6,6 +6,7 @@ use hubsyncd::daemon::board::{Board, Condition, Lease, Listener};
 use hubsyncd::daemon::health::Limits;
 use hubsyncd::daemon::http::{Context, Server};
 use hubsyncd::daemon::operations::{NotReloaded, Operations, Page, Refused, Ticket, TicketState, WaitingRow};
+use hubsyncd::daemon::outlook::explain::Explanation;
 use hubsyncd::daemon::reload::Reloaded;
 use hubsyncd::mapping::Mapping;
 use hubsyncd::sync::backlog::Stage;
@@ -136,6 +137,11 @@ impl Operations for Desk {
             cause.object, cause.category, cause.shape
         ));
         Box::pin(async { Ok(1234) })
+    }
+
+    fn explain(&self, object: String, key: String) -> BoxFuture<'_, Result<Explanation, Refused>> {
+        self.note(format!("explain {object} {key}"));
+        Box::pin(async move { Err(Refused::Unknown(format!("{object} {key}"))) })
     }
 
     fn waiting(&self, limit: usize) -> Option<Vec<WaitingRow>> {

@@ -92,8 +92,8 @@ impl Gate {
             let refusal = failure(StatusCode::UNAUTHORIZED, "Unauthorized");
             return Some(([(header::WWW_AUTHENTICATE, "Bearer")], refusal).into_response());
         }
-        let acts =
-            !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) || path == TRIGGER;
+        let acts = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
+            || [TRIGGER, dashboard::RECORD].contains(&path);
         if acts && is_foreign(headers, host) {
             return Some(
                 failure(StatusCode::FORBIDDEN, "a page of another site may not do this").into_response(),

@@ -2,7 +2,7 @@
 
 use super::frame::Tab;
 use super::words::{self, number};
-use super::{FAILURES, RETRY, Trouble, tabs, token};
+use super::{FAILURES, RETRY, Trouble, query, record, tabs, token};
 use crate::daemon::http::routes::{Desk, Parameters, Shared, page_of, soon, wall_micros};
 use crate::sync::report::{Cause, Failure};
 use axum::extract::{Query, State};
@@ -71,7 +71,7 @@ pub(super) fn causes(desk: &Desk, causes: &[Cause], wall: i64) -> Markup {
                     }
                     p.message { (cause.message) }
                     @if let Some(key) = &cause.key {
-                        p.quiet { @if cause.records > 1 { "for example " } code { (cause.name.object) " " (key) } }
+                        p.quiet { @if cause.records > 1 { "for example " } a href=(record::address(&cause.name.object, key)) { code { (cause.name.object) " " (key) } } }
                     }
                 }
                 form method="post" action=(RETRY) {
@@ -99,7 +99,11 @@ fn row(desk: &Desk, failure: &Failure, wall: i64) -> Markup {
     html! {
         tr {
             th scope="row" {
-                (failure.object) " " code { (failure.key.as_deref().unwrap_or("(all)")) }
+                (failure.object) " "
+                @match &failure.key {
+                    Some(key) => { a href=(record::address(&failure.object, key)) { code { (key) } } }
+                    None => { "(all)" }
+                }
                 @if let Some(id) = &failure.hubspot_id { br; span.quiet { "HubSpot " code { (id) } } }
             }
             td.wide data-label="Why" {
@@ -118,13 +122,4 @@ fn row(desk: &Desk, failure: &Failure, wall: i64) -> Markup {
             }
         }
     }
-}
-
-/// A text as a URL's query carries it: whatever is not a letter or a digit is escaped.
-pub(super) fn query(text: &str) -> String {
-    let escaped = text.bytes().map(|byte| match byte {
-        byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
-        byte => format!("%{byte:02X}"),
-    });
-    escaped.collect()
 }

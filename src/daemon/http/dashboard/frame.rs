@@ -1,6 +1,6 @@
 //! What every page has: the head, the names of the pages, the style, and the headers that forbid everything else.
 
-use super::{CHANGES, FAILURES, HOME, RUNS, words};
+use super::{CHANGES, FAILURES, HOME, RECORD, RUNS, words};
 use crate::daemon::http::routes::wall_micros;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -54,6 +54,7 @@ pub(super) enum Tab {
     Failures,
     Changes,
     Runs,
+    Record,
 }
 
 /// A page without its body.
@@ -169,6 +170,7 @@ impl Page {
                         (link(Tab::Failures, FAILURES, "Failures", self.failures))
                         (link(Tab::Changes, CHANGES, "Changes", self.pending))
                         (link(Tab::Runs, RUNS, "Runs", 0))
+                        (link(Tab::Record, RECORD, "Record", 0))
                     }
                 }
             }

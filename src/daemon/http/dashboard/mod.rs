@@ -8,6 +8,7 @@ mod chart;
 mod failures;
 mod frame;
 mod overview;
+mod record;
 mod runs;
 mod waiting;
 mod words;
@@ -37,6 +38,8 @@ pub(super) const SESSION: &str = "/dashboard/session";
 const FAILURES: &str = "/dashboard/failures";
 const RUNS: &str = "/dashboard/runs";
 const CHANGES: &str = "/dashboard/changes";
+/// One record explained, which asks HubSpot: no page of another site may make a browser do that.
+pub(super) const RECORD: &str = "/dashboard/record";
 const RETRY: &str = "/dashboard/retry";
 const SWEEP: &str = "/dashboard/sweep";
 
@@ -63,6 +66,7 @@ pub(super) fn pages() -> Router<Arc<Desk>> {
         .route(FAILURES, get(failures::page))
         .route(RUNS, get(runs::page))
         .route(CHANGES, get(waiting::page))
+        .route(RECORD, get(record::page))
         .merge(forms)
 }
 
@@ -192,6 +196,15 @@ async fn in_time(request: Request, next: Next) -> Response {
 /// What is shown where a list cannot be read; the rest of the page stays.
 fn unreadable(why: &Failure) -> Markup {
     html! { p.quiet { "This cannot be read now: " (why.words) "." } }
+}
+
+/// A text as a URL's query carries it: whatever is not a letter or a digit is escaped.
+fn query(text: &str) -> String {
+    let escaped = text.bytes().map(|byte| match byte {
+        byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    });
+    escaped.collect()
 }
 
 fn tabs(desk: &Desk, tab: Tab, title: &'static str) -> Page {

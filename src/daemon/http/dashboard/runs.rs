@@ -1,9 +1,8 @@
 //! The runs: what was swept, when, why, and what came of it.
 
-use super::failures::query;
 use super::frame::Tab;
 use super::words::{self, number, span};
-use super::{RUNS, Trouble, tabs};
+use super::{RUNS, Trouble, query, tabs};
 use crate::daemon::http::routes::{Desk, Parameters, Shared, page_of, soon, wall_micros};
 use crate::daemon::status::ordered;
 use crate::sync::report::{Counts, Run};

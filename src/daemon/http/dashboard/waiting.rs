@@ -2,7 +2,7 @@
 
 use super::frame::Tab;
 use super::words::{self, number, span};
-use super::{CHANGES, tabs};
+use super::{CHANGES, record, tabs};
 use crate::daemon::board::Lease;
 use crate::daemon::http::routes::Shared;
 use crate::daemon::operations::WaitingRow;
@@ -62,7 +62,7 @@ fn table(rows: &[&WaitingRow]) -> Markup {
             tbody {
                 @for row in rows {
                     tr {
-                        th scope="row" { code { (row.key) } }
+                        th scope="row" { a href=(record::address(&row.object, &row.key)) { code { (row.key) } } }
                         td.wide data-label="State" { (stage(row.stage)) }
                         td.n data-label="Waited" { (row.waited.map_or_else(|| "–".to_owned(), span)) }
                         td.n data-label="Attempts before" { (row.attempts) }
