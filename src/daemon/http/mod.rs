@@ -1,6 +1,6 @@
 //! The socket: what operators and monitors ask the daemon, over HTTP/1.1.
 //!
-//! JSON for programs ([`routes`]), pages for people ([`dashboard`]).
+//! JSON for programs (`routes`), pages for people (`dashboard`).
 //!
 //! On the unix socket the file's permissions are the key; on TCP the cron secret is. Reading a request and writing an
 //! answer is bounded in size, time and number, each listener for itself, so that a stalled client harms nobody. A
