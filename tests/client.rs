@@ -351,7 +351,22 @@ async fn missing_scopes_halt_the_object_and_not_the_token() {
     assert_eq!(failed.disposition, Disposition::Halt { token: false });
     assert!(client.pace().halted().is_none());
     assert_eq!(failed.said.as_ref().unwrap().category, "MISSING_SCOPES");
+    assert!(
+        failed
+            .to_string()
+            .contains("are required. crm.schemas.deals.read ("),
+        "{failed}"
+    );
     assert_eq!(failed.correlation_id.as_deref(), Some("aaaaaaaa-bbbb"));
+    let (failed, _) = update_fails(|_| json(403, r#"{"status":"error","message":"The scope needed for this API call isn't available for public use","context":{"requiredScopes":["ana@example.com","crm.objects.custom.write"]}}"#)).await;
+    let said = failed.to_string();
+    assert!(
+        said.contains("crm.objects.custom.write") && !said.contains("ana@"),
+        "{said}"
+    );
+    let (failed, _) = update_fails(|_| json(403, r#"{"status":"error","message":"App 7 cannot write ObjectTypeId{legacyObjectType=LEAD} in portal 9 (requires one of [leads-read, Ana])"}"#)).await;
+    let said = failed.to_string();
+    assert!(said.contains(" leads-read") && !said.contains("Ana"), "{said}");
 }
 
 #[tokio::test]

@@ -134,6 +134,12 @@ pub(super) fn is_code(text: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || "_.".contains(c))
 }
 
+/// Whether a text can be one of HubSpot's scopes, e.g. `crm.objects.contacts.read`.
+pub(super) fn is_scope(text: &str) -> bool {
+    let in_lower_case = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+    (3..=80).contains(&text.len()) && text.contains(['.', '-']) && text.chars().all(in_lower_case)
+}
+
 /// Whether a text can be a record's id.
 pub(super) fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len())

@@ -350,6 +350,10 @@ fn described(raw: &RawError<'_>) -> RecordError {
             };
         }
     }
+    let scopes = wanted_scopes(&message, &context, &inner);
+    if !scopes.is_empty() {
+        shown = format!("{shown} {}", scopes.join(", "));
+    }
     RecordError {
         traces: all_of("objectWriteTraceId"),
         ids: ["ids", "id", "objectId"]
@@ -379,6 +383,23 @@ fn properties_at_fault(message: &str, context: &Fields<'_>, inner: &[RawError<'_
     }
     names.retain(|name| redact::is_name(name));
     distinct(names)
+}
+
+/// The scopes that HubSpot says are wanted.
+fn wanted_scopes(message: &str, context: &Fields<'_>, inner: &[RawError<'_>]) -> Vec<String> {
+    let in_words = message
+        .split_once("requires one of [")
+        .and_then(|(_, scopes)| scopes.split_once(']'));
+    let in_words = in_words.into_iter().flat_map(|(scopes, _)| scopes.split(','));
+    let mut scopes: Vec<String> = in_words.map(|scope| scope.trim().to_owned()).collect();
+    let inner_contexts = inner.iter().map(|inner| fields(inner.context));
+    for context in inner_contexts.chain([context.clone()]) {
+        for key in ["requiredGranularScopes", "requiredScopes"] {
+            scopes.extend(texts(context.get(key).copied()));
+        }
+    }
+    scopes.retain(|scope| redact::is_scope(scope));
+    distinct(scopes)
 }
 
 fn codes(message: &str, raw: &RawError<'_>, context: &Fields<'_>, inner: &[RawError<'_>]) -> Vec<String> {
