@@ -350,7 +350,7 @@ fn described(raw: &RawError<'_>) -> RecordError {
             };
         }
     }
-    let scopes = wanted_scopes(&message, &context, &inner);
+    let scopes = wanted_scopes(&context, &inner);
     if !scopes.is_empty() {
         shown = format!("{shown} {}", scopes.join(", "));
     }
@@ -385,13 +385,9 @@ fn properties_at_fault(message: &str, context: &Fields<'_>, inner: &[RawError<'_
     distinct(names)
 }
 
-/// The scopes that HubSpot says are wanted.
-fn wanted_scopes(message: &str, context: &Fields<'_>, inner: &[RawError<'_>]) -> Vec<String> {
-    let in_words = message
-        .split_once("requires one of [")
-        .and_then(|(_, scopes)| scopes.split_once(']'));
-    let in_words = in_words.into_iter().flat_map(|(scopes, _)| scopes.split(','));
-    let mut scopes: Vec<String> = in_words.map(|scope| scope.trim().to_owned()).collect();
+/// The scopes that HubSpot says are wanted; not those in its sentences, which may quote a row.
+fn wanted_scopes(context: &Fields<'_>, inner: &[RawError<'_>]) -> Vec<String> {
+    let mut scopes: Vec<String> = Vec::new();
     let inner_contexts = inner.iter().map(|inner| fields(inner.context));
     for context in inner_contexts.chain([context.clone()]) {
         for key in ["requiredGranularScopes", "requiredScopes"] {
