@@ -359,6 +359,8 @@ impl Attacker {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         ground.kill();
+        // Had it not struck yet, the next daemon would wait for the portal's midnight.
+        ground.stage.sandbox.clear_faults();
     }
 }
 
