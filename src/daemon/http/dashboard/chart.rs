@@ -1,5 +1,6 @@
 //! The last day as two drawings: what waited, and how long changes took.
 //!
+//! In a drawing every element is closed: an open one would swallow its successors, and they would not be drawn.
 //! Drawings have no text in them, so that they may be stretched to any width; their scales stand beside them.
 
 use super::words;
@@ -45,8 +46,8 @@ pub(super) fn pending(minutes: &[Minute], now: i64) -> Markup {
             (unknown(minutes.len()))
             (line_across(HEIGHT / 2.0))
             @for run in runs(&values) {
-                path.area d={ (path(&run)) "V" (HEIGHT) "H" (run.first().map_or(0, |point| point.0)) "Z" };
-                path.line d=(path(&run));
+                path.area d={ (path(&run)) "V" (HEIGHT) "H" (run.first().map_or(0, |point| point.0)) "Z" } {}
+                path.line d=(path(&run)) {}
             }
         },
     )
@@ -79,8 +80,8 @@ pub(super) fn latency(minutes: &[Minute], now: i64) -> Markup {
         &html! {
             (unknown(minutes.len()))
             @for (seconds, _) in &LATENCY_LINES[..3] { (line_across(latency_height(*seconds))) }
-            @for run in runs(&slowest) { path.line.slow d=(path(&run)); }
-            @for run in runs(&median) { path.line d=(path(&run)); }
+            @for run in runs(&slowest) { path.line.slow d=(path(&run)) {} }
+            @for run in runs(&median) { path.line d=(path(&run)) {} }
         },
     )
 }
@@ -118,11 +119,11 @@ fn figure(
 /// The part of the day from which nothing is known: the daemon did not run.
 fn unknown(known: usize) -> Markup {
     let missing = MINUTES.saturating_sub(known);
-    html! { @if missing > 0 { rect.unknown width=(missing) height=(HEIGHT); } }
+    html! { @if missing > 0 { rect.unknown width=(missing) height=(HEIGHT) {} } }
 }
 
 fn line_across(at: f64) -> Markup {
-    html! { path.across d={ "M0 " (format!("{at:.1}")) "H" (MINUTES) }; }
+    html! { path.across d={ "M0 " (format!("{at:.1}")) "H" (MINUTES) } {} }
 }
 
 fn latency_height(seconds: f64) -> f64 {

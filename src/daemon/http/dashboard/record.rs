@@ -1,7 +1,7 @@
 //! One record explained: what `hubsyncd explain` tells, with every value masked.
 
 use super::frame::{Page, Tab};
-use super::{RECORD, RETRY, Trouble, query, tabs, token};
+use super::{RECORD, RETRY, Trouble, query, tabs, token, words};
 use crate::daemon::http::routes::{Desk, Parameters, Shared, failure, refused};
 use crate::daemon::outlook::explain::{Explanation, Link};
 use axum::extract::{Query, State};
@@ -92,7 +92,7 @@ fn refusals(desk: &Desk, told: &Explanation) -> Markup {
                     p {
                         span.badge.bad { (failure.category) } " " (failure.message)
                         span.quiet {
-                            " · " (failure.attempts) " times, last at " (crate::sync::report::moment(failure.last_failed_at))
+                            " · " (words::count(failure.attempts, "time", "times")) ", last " (words::moment(failure.last_failed_at)) " UTC"
                             @if let Some(id) = &failure.correlation_id { " · correlation " code { (id) } }
                         }
                     }
