@@ -44,6 +44,7 @@ mod faults;
 mod fuzz;
 mod gone;
 mod guarded;
+mod heirs;
 mod hostile;
 mod incomplete;
 mod lease;

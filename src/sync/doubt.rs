@@ -4,10 +4,14 @@
 //! pushed again at once, and once more when the old request can land no more: then what was sent last wins. Until a
 //! push is confirmed the doubt is remembered here; then it is written down with the receipt, as [`Due`].
 //!
+//! The row may be gone by then, and another one hold its record, or be made one under its natural key: so what such a
+//! request may write to is remembered too, until it can land no more, and whoever writes to it is owed the same.
+//!
 //! Times are durations since an epoch that the caller chooses.
 
 use super::change::{Key, ObjectIndex};
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::time::Duration;
 
 /// Longer than a push that was begun within the settle time can take to be confirmed (a time-out is 10 minutes at
@@ -50,9 +54,48 @@ struct Doubt {
 #[derive(Debug)]
 pub struct Doubts {
     settle: Duration,
-    rows: HashMap<(ObjectIndex, Key), Doubt>,
-    /// How many rows there may be before the forgotten ones are looked for.
+    rows: Noted<Key>,
+    /// By what the caller calls a record: its id, or the natural key it was to be made under.
+    records: Noted<String>,
+}
+
+/// Doubts by what they concern.
+#[derive(Debug)]
+struct Noted<T> {
+    doubts: HashMap<(ObjectIndex, T), Doubt>,
+    /// How many there may be before the forgotten ones are looked for.
     many: usize,
+}
+
+impl<T: Hash + Eq> Noted<T> {
+    fn new() -> Noted<T> {
+        Noted {
+            doubts: HashMap::new(),
+            many: 1024,
+        }
+    }
+
+    fn note(&mut self, object: ObjectIndex, what: T, new: Doubt, settle: Duration) {
+        if self.doubts.len() >= self.many {
+            self.doubts
+                .retain(|_, doubt| doubt.started + settle + FORGOTTEN > new.started);
+            self.many = 1024.max(2 * self.doubts.len());
+        }
+        let doubt = self.doubts.entry((object, what)).or_insert(new);
+        doubt.started = doubt.started.max(new.started);
+        doubt.full |= new.full;
+    }
+}
+
+impl Doubt {
+    fn owed(self, settle: Duration, begun: Duration, now: Duration) -> Option<Due> {
+        let over = self.started + settle;
+        (begun < over).then(|| Due {
+            within: over.saturating_sub(now),
+            full: self.full,
+            update_only: false,
+        })
+    }
 }
 
 impl Doubts {
@@ -60,44 +103,52 @@ impl Doubts {
     pub fn new(settle: Duration) -> Doubts {
         Doubts {
             settle,
-            rows: HashMap::new(),
-            many: 1024,
+            rows: Noted::new(),
+            records: Noted::new(),
         }
     }
 
     /// The outcome of a request for a row is not known; it was started at `started` and carried create-only
     /// properties if it was `full`.
     pub fn note(&mut self, object: ObjectIndex, key: &Key, started: Duration, full: bool) {
-        if self.rows.len() >= self.many {
-            let settle = self.settle;
-            self.rows
-                .retain(|_, doubt| doubt.started + settle + FORGOTTEN > started);
-            self.many = 1024.max(2 * self.rows.len());
-        }
-        let new = Doubt { started, full };
-        let doubt = self.rows.entry((object, Key::clone(key))).or_insert(new);
-        doubt.started = doubt.started.max(started);
-        doubt.full |= full;
+        let doubt = Doubt { started, full };
+        self.rows.note(object, Key::clone(key), doubt, self.settle);
+    }
+
+    /// The same request may have written to this record, or made it: [`Doubts::owed_record`].
+    pub fn note_record(&mut self, object: ObjectIndex, record: &str, started: Duration, full: bool) {
+        let doubt = Doubt { started, full };
+        self.records.note(object, record.to_owned(), doubt, self.settle);
     }
 
     /// What is owed to a row when a push that was begun at `begun` is confirmed at `now`.
     pub fn owed(&self, object: ObjectIndex, key: &Key, begun: Duration, now: Duration) -> Option<Due> {
-        if self.rows.is_empty() {
+        if self.rows.doubts.is_empty() {
             return None;
         }
-        let doubt = self.rows.get(&(object, Key::clone(key)))?;
-        let over = doubt.started + self.settle;
-        (begun < over).then(|| Due {
-            within: over.saturating_sub(now),
-            full: doubt.full,
-            update_only: false,
-        })
+        let doubt = self.rows.doubts.get(&(object, Key::clone(key)))?;
+        doubt.owed(self.settle, begun, now)
+    }
+
+    /// What is owed to whatever row wrote to this record by a push that was begun at `begun` and is confirmed at `now`.
+    pub fn owed_record(
+        &self,
+        object: ObjectIndex,
+        record: &str,
+        begun: Duration,
+        now: Duration,
+    ) -> Option<Due> {
+        if self.records.doubts.is_empty() {
+            return None;
+        }
+        let doubt = self.records.doubts.get(&(object, record.to_owned()))?;
+        doubt.owed(self.settle, begun, now)
     }
 
     /// What is owed to the row is written down.
     pub fn forget(&mut self, object: ObjectIndex, key: &Key) {
-        if !self.rows.is_empty() {
-            self.rows.remove(&(object, Key::clone(key)));
+        if !self.rows.doubts.is_empty() {
+            self.rows.doubts.remove(&(object, Key::clone(key)));
         }
     }
 }
@@ -181,12 +232,31 @@ mod tests {
     }
 
     #[test]
+    fn whoever_writes_to_a_record_in_doubt_is_owed_until_nothing_can_land_there_any_more() {
+        let (old, new) = (Key::from("old"), "7");
+        let mut doubts = Doubts::new(ms(SETTLE));
+        doubts.note(0, &old, ms(10), false);
+        doubts.note_record(0, new, ms(10), true);
+        doubts.forget(0, &old);
+        let due = Due {
+            within: ms(60),
+            full: true,
+            update_only: false,
+        };
+        assert_eq!(doubts.owed_record(0, new, ms(40), ms(50)), Some(due));
+        assert_eq!(doubts.owed_record(0, new, ms(110), ms(120)), None);
+        assert_eq!(doubts.owed_record(1, new, ms(40), ms(50)), None);
+    }
+
+    #[test]
     fn what_nobody_can_be_waiting_for_is_forgotten() {
         let mut doubts = Doubts::new(ms(SETTLE));
         for number in 0..100_000_u64 {
             let key = Key::from(number.to_string());
             doubts.note(0, &key, Duration::from_secs(number), false);
+            doubts.note_record(0, &key, Duration::from_secs(number), false);
         }
-        assert!(doubts.rows.len() < 10_000, "{}", doubts.rows.len());
+        let (rows, records) = (doubts.rows.doubts.len(), doubts.records.doubts.len());
+        assert!(rows < 10_000 && records < 10_000, "{rows} {records}");
     }
 }

@@ -337,9 +337,9 @@ impl Sending<'_> {
         let reply = self.send_creates(slot, match_on, items, &sent, &traces).await;
         match &reply {
             Err(failed) if failed.is_unknown() => {
-                for at in &sent {
+                for (at, name) in sent.iter().zip(&names) {
                     items[*at].pending = true;
-                    self.doubt(items[*at].key(), true);
+                    self.doubt(items[*at].key(), name, true);
                 }
             }
             Err(_) => self.withdraw(items, &sent, &traces).await,

@@ -6,6 +6,7 @@
 //! writes down what came of it.
 
 use super::item::{Fate, Item, Links};
+use super::lookup::claim_of;
 use super::send::{SILENT_ATTEMPTS, Sending, denial};
 use super::{Door, LinkKind, Way, micros};
 use crate::hubspot::{
@@ -357,7 +358,7 @@ impl Sending<'_> {
     /// The record is pushed once more, with its links, when a request that was lost can be carried out no more.
     pub(super) fn doubt_link(&self, job: &Job, said: &Said) {
         if matches!(said, Said::Lost) {
-            self.doubt(&job.key, false);
+            self.doubt(&job.key, &claim_of(job.linking.from()), false);
         }
     }
 

@@ -357,12 +357,16 @@ impl Door {
         self.store.read(object, &keys, &full).await
     }
 
-    /// Claims the natural keys of what would be created; who does not get its own waits for the other row.
+    /// Claims the natural keys of what would be created and the records of what would be updated; who does not get its
+    /// own waits for the other row. Two rows may lead to one record while one's key or id changes: of two requests that
+    /// are under way at once nobody knows which comes last.
     fn claim_matches(&self, object: ObjectIndex, items: &mut [Item]) {
         let rules = &self.objects[object].rules;
         let guard = self.guard(object);
         let mut values: Vec<(Key, String)> = Vec::new();
         for item in items.iter() {
+            let record = item.updates().map(lookup::claim_of);
+            values.extend(record.map(|record| (item.key().clone(), record)));
             let Some(value) = item.creates() else { continue };
             values.push((item.key().clone(), rules.normalise(value)));
             // The record that an earlier create may have made is its too.

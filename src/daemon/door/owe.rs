@@ -1,6 +1,7 @@
 //! Owing: which rows are pushed once more though HubSpot has confirmed them, and when.
 
 use super::item::{Fate, Item};
+use super::lookup::claim_of;
 use super::{Door, micros};
 use crate::sync::change::ObjectIndex;
 use crate::sync::doubt::Due;
@@ -22,9 +23,14 @@ impl Door {
                 })
             });
         let now = self.desk.now();
-        let own = self
-            .doubts()
-            .owed(object, item.key(), item.begun.unwrap_or(now), now);
+        let begun = item.begun.unwrap_or(now);
+        let own = self.doubts().owed(object, item.key(), begun, now);
+        // A row that held the record before, or was to be made it, may be gone: its request may land nevertheless.
+        let inherited = self.records(object, item).into_iter().filter_map(|record| {
+            let doubts = self.doubts();
+            doubts.owed_record(object, &record, begun, now)
+        });
+        let inherited = inherited.reduce(Due::and);
         // What a former holder had in flight is not known by row. A request of its may concern any row that has been
         // changed since it was read then: also one changed after the take-over and pushed at once, which the older
         // request would overwrite. So whatever is pushed for a change until the last of them has landed is due once
@@ -46,6 +52,22 @@ impl Door {
             ..Due::default()
         });
         let taken = taken.filter(|_| takes_over);
-        [still, own, former, taken].into_iter().flatten().reduce(Due::and)
+        [still, own, inherited, former, taken]
+            .into_iter()
+            .flatten()
+            .reduce(Due::and)
+    }
+
+    /// The claims of what an accepted item was written to: its record, and the natural key that HubSpot keeps unique.
+    fn records(&self, object: ObjectIndex, item: &Item) -> Vec<String> {
+        let Fate::Accepted { id, .. } = &item.fate else {
+            return Vec::new();
+        };
+        let rules = &self.objects[object].rules;
+        let value = item.record().match_value.as_deref();
+        let value = value
+            .filter(|_| !rules.guarded)
+            .map(|value| rules.normalise(value));
+        [Some(claim_of(id)), value].into_iter().flatten().collect()
     }
 }

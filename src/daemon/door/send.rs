@@ -1,6 +1,7 @@
 //! Sending: from planned items to what HubSpot said of each.
 
 use super::item::{Fate, Item, Links};
+use super::lookup::claim_of;
 use super::{Door, Leave, Way};
 use crate::hubspot::{self, BatchReply, Disposition, Failed, ReadReply, RecordError, Slot, UpdateInput};
 use crate::sync::answer::{By, Denial, Done, Input, Verdict, attribute};
@@ -117,9 +118,12 @@ impl<'a> Sending<'a> {
         }
     }
 
-    /// The outcome of the last request is not known: what comes after it may be overtaken by it.
-    pub(super) fn doubt(&self, key: &Key, full: bool) {
-        self.door.doubts().note(self.object, key, self.begun, full);
+    /// The outcome of the last request is not known: what comes after it may be overtaken by it, also what another row
+    /// writes to the record, which is known by its claim.
+    pub(super) fn doubt(&self, key: &Key, record: &str, full: bool) {
+        let mut doubts = self.door.doubts();
+        doubts.note(self.object, key, self.begun, full);
+        doubts.note_record(self.object, record, self.begun, full);
     }
 
     /// The object's type in HubSpot.
@@ -172,9 +176,10 @@ impl<'a> Sending<'a> {
         let reply = self.door.client.update(slot, self.object_type(), &inputs).await;
         drop(inputs);
         if reply.as_ref().is_err_and(Failed::is_unknown) {
-            for at in &sent {
+            for (at, id) in sent.iter().zip(&names) {
                 let item = &items[*at];
-                self.doubt(item.key(), item.payload() != item.record().update_properties);
+                let full = item.payload() != item.record().update_properties;
+                self.doubt(item.key(), &claim_of(id), full);
             }
         }
         self.settle(items, &sent, &traces, &names, reply, By::Id)
