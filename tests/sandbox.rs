@@ -4,6 +4,7 @@ mod faults;
 mod limits;
 mod links;
 mod lookups;
+mod pages;
 mod versions;
 mod writes;
 

@@ -185,6 +185,19 @@ impl Links {
             .collect()
     }
 
+    /// The same from a record on, ascending by id, without copies.
+    pub(super) fn from(
+        &self,
+        end: End,
+        to: TypeIx,
+        first: u64,
+    ) -> impl Iterator<Item = (u64, &BTreeSet<u32>)> {
+        let held = self.made.get(&(end, to));
+        held.into_iter()
+            .flat_map(move |held| held.range(first..))
+            .map(|(id, types)| (*id, types))
+    }
+
     /// Removes everything a record is associated with, among `type_count` object types; answers what it was.
     pub(super) fn take_all(&mut self, end: End, type_count: usize) -> Vec<(End, Vec<u32>)> {
         let mut others: Vec<(End, Vec<u32>)> = Vec::new();

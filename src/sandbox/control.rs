@@ -8,14 +8,17 @@
 //! | `GET log` | the requests, newest last; `?limit=` |
 //! | `GET records/{type}` | all records that are not archived |
 //! | `POST records/{type}` | `{"properties":{…}}` makes one, past validation |
+//! | `POST populate` | `{"contacts":100000,"companies":20000,"deals":20000}` fills the portal as if it were years old |
+//! | `POST set/{type}` | `{"id":"…","properties":{…}}` types values over; empty clears |
 //! | `POST merge/{type}` | `{"primary":"…","other":"…"}` |
-//! | `POST archive/{type}` | `{"id":"…"}` |
+//! | `POST archive/{type}`, `POST purge/{type}` | `{"id":"…"}`; purged is gone for good |
 //! | `POST advance` | `{"milliseconds":10000}` moves the clock ahead |
 //! | `POST limits` | `{"requests-per-window":100,"daily":null}` |
 //!
 //! No token is asked for: the port is a loopback one, and what it guards is made up.
 
 use super::Shared;
+use super::bulk::Population;
 use super::fault::{Endpoint, Fault, Gate, When};
 use super::http::Query;
 use super::log::{Request, Write};
@@ -60,6 +63,9 @@ struct Order {
     requests_per_window: Option<u32>,
     daily: Option<u32>,
     properties: BTreeMap<String, Text>,
+    contacts: usize,
+    companies: usize,
+    deals: usize,
 }
 
 /// Answers one of the sandbox's own routes; `path` is what follows the prefix.
@@ -154,7 +160,17 @@ impl Shared {
                 (limits.per_window, limits.per_day) = (order.requests_per_window, order.daily);
                 Ok(json!({}))
             }
-            "records" | "merge" | "archive" if self.world().type_position(object).is_none() => {
+            "populate" => {
+                self.world().populate(Population {
+                    contacts: order.contacts,
+                    companies: order.companies,
+                    deals: order.deals,
+                });
+                Ok(json!({}))
+            }
+            "records" | "set" | "merge" | "archive" | "purge"
+                if self.world().type_position(object).is_none() =>
+            {
                 Err(Reply::no_type(object))
             }
             "records" => {
@@ -167,6 +183,20 @@ impl Shared {
             "merge" => match self.world().merge(object, &order.primary, &order.other) {
                 Some(survivor) => Ok(json!({"id": survivor})),
                 None => Err(Reply::not_found()),
+            },
+            "set" => {
+                let mut world = self.world();
+                if world.record(object, &order.id).is_none() {
+                    return Err(Reply::not_found());
+                }
+                for (name, value) in &order.properties {
+                    world.set(object, &order.id, name, &value.0);
+                }
+                Ok(json!({}))
+            }
+            "purge" => match self.world().purge(object, &order.id) {
+                true => Ok(json!({})),
+                false => Err(Reply::not_found()),
             },
             "archive" => match self.world().archive(object, &order.id) {
                 true => Ok(json!({})),

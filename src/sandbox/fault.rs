@@ -5,6 +5,7 @@
 //! the difference between the two is what a client must survive.
 
 use super::clock::Dice;
+use super::spoil::Spoil;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -103,6 +104,8 @@ pub(super) enum Strike {
     IgnoreTraces,
     /// The results come in an order that differs from the usual one.
     Shuffle,
+    /// The page of records that is answered has something wrong in it.
+    Spoil(Spoil),
     /// Looked at this much later.
     Delay(Duration),
     /// Waits to be released.
@@ -168,6 +171,12 @@ impl Fault {
             "error-without-trace" => Strike::ErrorWithoutTrace,
             "ignore-traces" => Strike::IgnoreTraces,
             "shuffle" => Strike::Shuffle,
+            "repeated-page" => Strike::Spoil(Spoil::RepeatedPage),
+            "unknown-cursor" => Strike::Spoil(Spoil::UnknownCursor),
+            "repeated-record" => Strike::Spoil(Spoil::RepeatedRecord),
+            "record-without-id" => Strike::Spoil(Spoil::NoId),
+            "mistyped-property" => Strike::Spoil(Spoil::MistypedProperty),
+            "mistyped-date" => Strike::Spoil(Spoil::MistypedDate),
             "delay" => Strike::Delay(second),
             _ => return None,
         };
@@ -175,7 +184,7 @@ impl Fault {
     }
 
     /// The names that [`Fault::named`] knows.
-    pub const NAMES: [&'static str; 32] = [
+    pub const NAMES: [&'static str; 38] = [
         "lose-reply",
         "refuse-connection",
         "commit-then-500",
@@ -207,6 +216,12 @@ impl Fault {
         "error-without-trace",
         "ignore-traces",
         "shuffle",
+        "repeated-page",
+        "unknown-cursor",
+        "repeated-record",
+        "record-without-id",
+        "mistyped-property",
+        "mistyped-date",
         "delay",
     ];
 

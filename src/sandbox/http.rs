@@ -201,6 +201,10 @@ async fn struck(
             let untraced = without_input_traces(incoming);
             Delivery::Whole(shared.call(number, route, &untraced, 0))
         }
+        Strike::Spoil(spoil) => {
+            let after = Query::of(&incoming.uri).get("after").map(str::to_owned);
+            Delivery::Whole(spoil.applied(call(0), after.as_deref()))
+        }
         Strike::Shuffle => Delivery::Whole(reversed(call(0))),
         Strike::Delay(by) => {
             tokio::time::sleep(*by).await;

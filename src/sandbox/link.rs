@@ -11,6 +11,7 @@ use super::route::{Route, Version};
 use super::write::Asked;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// The most inputs of `associate/default`; undocumented, and no integration dares more.
 const DEFAULT_INPUTS_MAX: usize = 100;
@@ -288,12 +289,8 @@ impl Asked<'_> {
         limit: usize,
     ) -> (Vec<Value>, Option<String>) {
         let after: u64 = after.and_then(|after| after.parse().ok()).unwrap_or_default();
-        let held = self.world.links.of((from, id), to);
-        let mut page: Vec<&(u64, Vec<u32>)> = held
-            .iter()
-            .filter(|(id, _)| *id >= after)
-            .take(limit + 1)
-            .collect();
+        let held = self.world.links.from((from, id), to, after);
+        let mut page: Vec<(u64, &BTreeSet<u32>)> = held.take(limit + 1).collect();
         let next = (page.len() > limit)
             .then(|| page.pop())
             .flatten()
@@ -303,7 +300,7 @@ impl Asked<'_> {
             let kinds: Vec<Value> = kinds
                 .map(|kind| json!({"category": kind.category(), "typeId": kind.id, "label": kind.label}))
                 .collect();
-            json!({"toObjectId": self.id_shown(*id), "associationTypes": kinds})
+            json!({"toObjectId": self.id_shown(id), "associationTypes": kinds})
         });
         (shown.collect(), next)
     }

@@ -23,6 +23,7 @@
 
 mod admission;
 mod association;
+mod bulk;
 mod call;
 mod clock;
 mod control;
@@ -30,6 +31,7 @@ mod definition;
 mod draft;
 mod fault;
 mod http;
+mod index;
 mod limits;
 mod link;
 mod log;
@@ -42,12 +44,14 @@ mod reply;
 mod route;
 mod search;
 mod show;
+mod spoil;
 mod standard;
 mod value;
 mod wire;
 mod world;
 mod write;
 
+pub use bulk::Population;
 pub use fault::{Endpoint, Fault, Policy, When};
 pub use log::{Request, Write};
 pub use object_type::{ObjectType, Record, Values};

@@ -3,10 +3,11 @@
 //! The indexes of unique values are kept here and nowhere else, so that a record cannot be stored
 //! without them. Archived records keep their id and give up their unique values.
 
+use super::index::{Lagging, Modified, Seen};
 use super::property::{Name, Property};
 use super::value;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The values of a record, by property name; a property that is not set is absent.
@@ -50,13 +51,6 @@ impl Record {
     }
 }
 
-/// What search knows while it lags behind the records.
-#[derive(Debug, Default)]
-pub(super) struct Index {
-    pub known: BTreeMap<u64, Arc<Record>>,
-    coming: VecDeque<(i64, u64, Option<Arc<Record>>)>,
-}
-
 /// An object type: what HubSpot calls a schema, with its records.
 #[derive(Debug)]
 pub struct ObjectType {
@@ -66,7 +60,9 @@ pub struct ObjectType {
     pub(super) properties: BTreeMap<Name, Property>,
     pub(super) records: BTreeMap<u64, Record>,
     pub(super) merged_into: HashMap<u64, u64>,
-    pub(super) index: Index,
+    lagging: Lagging,
+    by_modified: Modified,
+    archived: BTreeSet<u64>,
     keys: HashMap<Name, HashMap<Box<str>, u64>>,
     /// Properties that the portal's create form demands; only 2026-09 enforces them.
     pub(super) form_requires: Vec<Name>,
@@ -83,7 +79,9 @@ impl ObjectType {
             properties: BTreeMap::new(),
             records: BTreeMap::new(),
             merged_into: HashMap::new(),
-            index: Index::default(),
+            lagging: Lagging::default(),
+            by_modified: Modified::new(),
+            archived: BTreeSet::new(),
             keys: HashMap::new(),
             form_requires: Vec::new(),
             conditions: Vec::new(),
@@ -170,44 +168,58 @@ impl ObjectType {
 
     /// Stores a record in place of what was there, and keeps the indexes; search sees it at `seen_ms`.
     pub(super) fn put(&mut self, record: Record, seen_ms: Option<i64>) {
-        self.forget_keys(record.id);
+        self.forget(record.id);
         if record.archived_ms.is_none() {
             for (property, held) in &mut self.keys {
                 for value in key_values(&record, property, self.id == "0-1") {
                     held.insert(value.into(), record.id);
                 }
             }
+            self.by_modified.insert((record.updated_ms, record.id));
+        } else {
+            self.archived.insert(record.id);
         }
         if let Some(due_ms) = seen_ms {
             let shown = record.archived_ms.is_none().then(|| Arc::new(record.clone()));
-            self.index.coming.push_back((due_ms, record.id, shown));
+            self.lagging.expect(due_ms, record.id, shown);
         }
         self.records.insert(record.id, record);
     }
 
     /// Takes a record out altogether, as a merge does.
     pub(super) fn take(&mut self, id: u64, seen_ms: Option<i64>) -> Option<Record> {
-        self.forget_keys(id);
+        self.forget(id);
         if let Some(due_ms) = seen_ms {
-            self.index.coming.push_back((due_ms, id, None));
+            self.lagging.expect(due_ms, id, None);
         }
         self.records.remove(&id)
     }
 
     /// Lets search catch up with everything that is due.
     pub(super) fn catch_up(&mut self, now_ms: i64) {
-        while let Some((due_ms, _, _)) = self.index.coming.front()
-            && *due_ms <= now_ms
-            && let Some((_, id, shown)) = self.index.coming.pop_front()
-        {
-            match shown {
-                Some(record) => self.index.known.insert(id, record),
-                None => self.index.known.remove(&id),
-            };
+        self.lagging.catch_up(now_ms);
+    }
+
+    /// What search sees: the records as they are, or a copy that lags.
+    pub(super) fn seen(&self, lags: bool) -> Seen<'_> {
+        match lags {
+            true => self.lagging.seen(),
+            false => Seen::live(&self.by_modified, &self.records),
         }
     }
 
-    fn forget_keys(&mut self, id: u64) {
+    /// The records from this id on, ascending: the archived ones, or those that are not.
+    pub(super) fn listed(&self, from: u64, archived: bool) -> impl Iterator<Item = &Record> {
+        let gone = archived.then(|| self.archived.range(from..).filter_map(|id| self.records.get(id)));
+        let live = (!archived).then(|| self.records.range(from..).map(|(_, record)| record));
+        let live = live
+            .into_iter()
+            .flatten()
+            .filter(|record| record.archived_ms.is_none());
+        gone.into_iter().flatten().chain(live)
+    }
+
+    fn forget(&mut self, id: u64) {
         let Some(old) = self.records.get(&id) else {
             return;
         };
@@ -218,6 +230,8 @@ impl ObjectType {
                 }
             }
         }
+        self.by_modified.remove(&(old.updated_ms, id));
+        self.archived.remove(&id);
     }
 
     /// The value of a property, the computed ones included.

@@ -11,7 +11,7 @@ use super::show::histories;
 use super::world::World;
 use super::write::{Asked, INPUTS_MAX, missing_entry};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::collections::HashSet;
 
 /// The most inputs of a batch read that asks for histories.
@@ -70,7 +70,9 @@ impl Asked<'_> {
                     .named_record(kind, &route.id, query.get("idProperty"))?]
             }
         };
-        Ok(Reply::new(200, self.shown_with_links(kind, record, query)))
+        let (names, targets) = (query.names("properties"), self.world.targets(kind, query));
+        let shown = self.world.shown_with_links(kind, record, &names, &targets);
+        Ok(Reply::new(200, shown))
     }
 
     pub(super) fn list(&mut self, kind: TypeIx, route: &Route, query: &Query) -> Result<Reply, Reply> {
@@ -83,20 +85,15 @@ impl Asked<'_> {
         let after = query.number("after", 0)? as u64;
         let archived = query.get("archived") == Some("true");
         let object = &self.world.types[kind];
-        let mut page: Vec<&Record> = object
-            .records
-            .range(after..)
-            .map(|(_, record)| record)
-            .filter(|record| record.archived_ms.is_some() == archived)
-            .take(limit + 1)
-            .collect();
+        let mut page: Vec<&Record> = object.listed(after, archived).take(limit + 1).collect();
         let next = (page.len() > limit)
             .then(|| page.pop())
             .flatten()
             .map(|record| record.id.to_string());
+        let (names, targets) = (query.names("properties"), self.world.targets(kind, query));
         let results: Vec<Value> = page
             .into_iter()
-            .map(|record| self.shown_with_links(kind, record, query))
+            .map(|record| self.world.shown_with_links(kind, record, &names, &targets))
             .collect();
         let mut body = json!({"results": results});
         if let Some(next) = next {
@@ -220,34 +217,6 @@ impl Asked<'_> {
         let mut shown = self.world.shown_read(object, record, &asked.properties);
         if !asked.properties_with_history.is_empty() {
             shown["propertiesWithHistory"] = histories(object, record, &asked.properties_with_history);
-        }
-        shown
-    }
-
-    /// A record with the properties and associations that the query asks for.
-    fn shown_with_links(&self, kind: TypeIx, record: &Record, query: &Query) -> Value {
-        let object = &self.world.types[kind];
-        let mut shown = self.world.shown_read(object, record, &query.names("properties"));
-        let mut groups = Map::new();
-        for named in query.names("associations") {
-            let Some(to) = self.world.type_position(&named) else {
-                continue;
-            };
-            let target = &self.world.types[to];
-            let kind_name = format!("{}_to_{}", object.singular, target.singular);
-            let linked: Vec<Value> = self
-                .world
-                .links
-                .of((kind, record.id), to)
-                .into_iter()
-                .map(|(id, _)| json!({"id": id.to_string(), "type": kind_name}))
-                .collect();
-            if !linked.is_empty() {
-                groups.insert(target.name.clone(), json!({"results": linked}));
-            }
-        }
-        if !groups.is_empty() {
-            shown["associations"] = Value::Object(groups);
         }
         shown
     }

@@ -3,6 +3,7 @@
 //! Search sees an index of its own, which follows the records with a lag and never holds archived ones.
 
 use super::association::TypeIx;
+use super::index::Seen;
 use super::object_type::{ObjectType, Record};
 use super::property::Kind;
 use super::reply::{Reply, Text, parse};
@@ -76,28 +77,14 @@ impl Asked<'_> {
         self.world.types[kind].catch_up(now_ms);
         let object = &self.world.types[kind];
         search.allowed(object)?;
-        let lags = !self.world.settings.search_lag.is_zero();
-        let mut found: Vec<&Record> = if lags {
-            object
-                .index
-                .known
-                .values()
-                .map(|record| &**record)
-                .filter(|record| search.finds(object, record))
-                .collect()
-        } else {
-            let live = object
-                .records
-                .values()
-                .filter(|record| record.archived_ms.is_none());
-            live.filter(|record| search.finds(object, record)).collect()
-        };
-        search.sort(object, &mut found);
+        let seen = object.seen(!self.world.settings.search_lag.is_zero());
+        let found = search.found(object, &seen);
         let total = found.len();
         let page: Vec<Value> = found
-            .iter()
+            .into_iter()
             .skip(after)
             .take(limit)
+            .filter_map(|(_, id)| seen.record(id))
             .map(|record| self.world.shown_read(object, record, &search.properties))
             .collect();
         let mut answer = json!({"total": total, "results": page});
@@ -159,42 +146,171 @@ impl Search {
         Ok(())
     }
 
-    fn finds(&self, object: &ObjectType, record: &Record) -> bool {
-        let by_filters = self.filter_groups.is_empty()
-            || self
-                .filter_groups
-                .iter()
-                .any(|group| group.filters.iter().all(|filter| filter.holds(object, record)));
-        let by_words = self.query.as_ref().is_none_or(|words| {
-            let words = words.to_lowercase();
-            record
-                .values
-                .values()
-                .any(|value| value.to_lowercase().contains(&words))
-        });
-        by_filters && by_words
+    /// What is found, in the order asked for: (when modified, id).
+    fn found(&self, object: &ObjectType, seen: &Seen<'_>) -> Vec<(i64, u64)> {
+        let groups: Vec<Vec<Test<'_>>> = self
+            .filter_groups
+            .iter()
+            .map(|group| {
+                group
+                    .filters
+                    .iter()
+                    .map(|filter| Test::of(object, filter))
+                    .collect()
+            })
+            .collect();
+        let words = self.query.as_ref().map(|words| words.to_lowercase());
+        let said = |record: &Record| {
+            words.as_ref().is_none_or(|words| {
+                let mut values = record.values.values();
+                values.any(|value| value.to_lowercase().contains(words))
+            })
+        };
+        let (from, to) = span(&groups);
+        let mut found: Vec<(i64, u64)> = seen
+            .by_modified
+            .range((from, 0)..=(to, u64::MAX))
+            .copied()
+            .filter(|at| {
+                let hit = |group: &Vec<Test<'_>>| group.iter().all(|test| test.holds(object, seen, *at));
+                groups.is_empty() || groups.iter().any(hit)
+            })
+            .filter(|at| words.is_none() || seen.record(at.1).is_some_and(said))
+            .collect();
+        self.sort(object, seen, &mut found);
+        found
     }
 
-    /// Only the first sort counts; without one the order is that of the ids.
-    fn sort(&self, object: &ObjectType, found: &mut [&Record]) {
+    /// Only the first sort counts; without one the order is that of the ids. It comes in the order of modification.
+    fn sort(&self, object: &ObjectType, seen: &Seen<'_>, found: &mut [(i64, u64)]) {
         let (name, descending) = match self.sorts.first() {
-            None => return,
+            None => return found.sort_unstable_by_key(|at| at.1),
             Some(Sort::Named(name)) => (name.trim_start_matches('-'), name.starts_with('-')),
             Some(Sort::Directed {
                 property_name,
                 direction,
             }) => (property_name.as_str(), direction == "DESCENDING"),
         };
-        found.sort_by(|one, other| {
-            let order = match (object.value(one, name), object.value(other, name)) {
-                (Some(one), Some(other)) => compare(object, name, &one, &other),
-                (None, None) => Ordering::Equal,
-                (None, Some(_)) => Ordering::Greater,
-                (Some(_), None) => Ordering::Less,
-            };
-            if descending { order.reverse() } else { order }
-        });
+        match name {
+            "hs_object_id" if descending => found.sort_unstable_by_key(|at| std::cmp::Reverse(at.1)),
+            "hs_object_id" => found.sort_unstable_by_key(|at| at.1),
+            name if name == object.modified_name() && descending => {
+                found.sort_by_key(|at| std::cmp::Reverse(at.0));
+            }
+            name if name == object.modified_name() => {}
+            name => {
+                found.sort_unstable_by_key(|at| at.1);
+                let value = |at: &(i64, u64)| seen.record(at.1).and_then(|record| object.value(record, name));
+                found.sort_by(|one, other| {
+                    let order = match (value(one), value(other)) {
+                        (Some(one), Some(other)) => compare(object, name, &one, &other),
+                        (None, None) => Ordering::Equal,
+                        (None, Some(_)) => Ordering::Greater,
+                        (Some(_), None) => Ordering::Less,
+                    };
+                    if descending { order.reverse() } else { order }
+                });
+            }
+        }
     }
+}
+
+/// A filter made ready: those on the date of modification and on the id need no look at the record.
+enum Test<'a> {
+    Modified(i64, i64),
+    Id(u64, u64),
+    Record(&'a Filter),
+}
+
+impl<'a> Test<'a> {
+    fn of(object: &ObjectType, filter: &'a Filter) -> Self {
+        let text = |value: &'a Option<Text>| value.as_ref().map(|value| value.0.as_str());
+        let (low, high) = (text(&filter.value), text(&filter.high_value));
+        let made = match filter.property_name.as_str() {
+            "hs_object_id" => {
+                let bound = |text: Option<&str>| text?.parse::<u64>().ok();
+                between(&filter.operator, bound(low), bound(high), 0, u64::MAX)
+                    .map(|(low, high)| Test::Id(low, high))
+            }
+            name if name == object.modified_name() => {
+                let bound = |text: Option<&str>| datetime_ms(text?);
+                between(&filter.operator, bound(low), bound(high), i64::MIN, i64::MAX)
+                    .map(|(low, high)| Test::Modified(low, high))
+            }
+            _ => None,
+        };
+        made.unwrap_or(Test::Record(filter))
+    }
+
+    fn holds(&self, object: &ObjectType, seen: &Seen<'_>, at: (i64, u64)) -> bool {
+        match self {
+            Test::Modified(low, high) => (*low..=*high).contains(&at.0),
+            Test::Id(low, high) => (*low..=*high).contains(&at.1),
+            Test::Record(filter) => seen
+                .record(at.1)
+                .is_some_and(|record| filter.holds(object, record)),
+        }
+    }
+}
+
+/// The smallest and the largest value that an operator lets pass; `None` if they are no single run of values.
+fn between<T: Copy + Step>(
+    operator: &str,
+    low: Option<T>,
+    high: Option<T>,
+    min: T,
+    max: T,
+) -> Option<(T, T)> {
+    let value = low?;
+    match operator {
+        "EQ" => Some((value, value)),
+        "GTE" => Some((value, max)),
+        "LTE" => Some((min, value)),
+        "GT" => value.next().map(|next| (next, max)),
+        "LT" => value.previous().map(|previous| (min, previous)),
+        "BETWEEN" => Some((value, high?)),
+        _ => None,
+    }
+}
+
+/// Whole numbers that have neighbours.
+trait Step: Sized {
+    fn next(self) -> Option<Self>;
+    fn previous(self) -> Option<Self>;
+}
+
+impl Step for i64 {
+    fn next(self) -> Option<Self> {
+        self.checked_add(1)
+    }
+    fn previous(self) -> Option<Self> {
+        self.checked_sub(1)
+    }
+}
+
+impl Step for u64 {
+    fn next(self) -> Option<Self> {
+        self.checked_add(1)
+    }
+    fn previous(self) -> Option<Self> {
+        self.checked_sub(1)
+    }
+}
+
+/// The dates of modification that the filters leave to be looked at.
+fn span(groups: &[Vec<Test<'_>>]) -> (i64, i64) {
+    let [group] = groups else {
+        return (i64::MIN, i64::MAX);
+    };
+    let bounds = group.iter().filter_map(|test| match test {
+        Test::Modified(low, high) => Some((*low, *high)),
+        _ => None,
+    });
+    let (low, high) = bounds.fold((i64::MIN, i64::MAX), |all, one| {
+        (all.0.max(one.0), all.1.min(one.1))
+    });
+    // An empty span is no range: what is looked at then is one point, which the filters refuse.
+    (low, high.max(low))
 }
 
 const OPERATORS: [&str; 13] = [

@@ -1,11 +1,17 @@
 //! How a record is shown: the properties that were asked for or written, and the fields around them.
 
+use super::association::{LinkType, TypeIx};
 use super::clock::instant_text;
+use super::http::Query;
 use super::object_type::{ObjectType, Record};
 use super::property::Writable;
 use super::standard::shown_by_default;
 use super::world::World;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// The most associated records of a type that stand beside a record; the rest is paged.
+const INLINE_MAX: usize = 100;
 
 impl World {
     /// A record with the given properties; the three that always come are added. `nulls` shows properties
@@ -62,6 +68,84 @@ impl World {
     /// A record as a create answers: everything that is set.
     pub(super) fn shown_whole(&self, kind: &ObjectType, record: &Record) -> Value {
         self.shown(kind, record, record.values.keys().map(|name| &**name), false)
+    }
+}
+
+/// An object type whose associations are shown beside a record, with the names of their types.
+#[derive(Debug)]
+pub(super) struct Target {
+    to: TypeIx,
+    names: BTreeMap<u32, String>,
+}
+
+impl World {
+    /// The object types whose associations a query asks for; those that are unknown are left out.
+    pub(super) fn targets(&self, from: TypeIx, query: &Query) -> Vec<Target> {
+        let named = query.names("associations");
+        let known = named.iter().filter_map(|named| self.type_position(named));
+        known
+            .map(|to| Target {
+                to,
+                names: self.inline_names(from, to),
+            })
+            .collect()
+    }
+
+    /// How associations are called beside a record: `contact_to_company` is the primary one where there is one,
+    /// and the unlabelled one is then `contact_to_company_unlabeled`.
+    fn inline_names(&self, from: TypeIx, to: TypeIx) -> BTreeMap<u32, String> {
+        let base = format!("{}_to_{}", self.types[from].singular, self.types[to].singular);
+        let kinds = self.links.between(from, to);
+        let primary = kinds.iter().any(|kind| kind.built_in && kind.label.is_some());
+        let name = |kind: &&LinkType| match (&kind.label, kind.built_in) {
+            (Some(_), false) if !kind.name.is_empty() => kind.name.clone(),
+            (None, _) if primary => format!("{base}_unlabeled"),
+            _ => base.clone(),
+        };
+        kinds.iter().map(|kind| (kind.id, name(kind))).collect()
+    }
+
+    /// A record with the properties and associations that were asked for. One that is associated by two types is
+    /// named twice, and a long list is cut, with the place where it goes on.
+    pub(super) fn shown_with_links(
+        &self,
+        from: TypeIx,
+        record: &Record,
+        names: &[String],
+        targets: &[Target],
+    ) -> Value {
+        let object = &self.types[from];
+        let mut shown = self.shown_read(object, record, names);
+        let mut groups = Map::new();
+        for target in targets {
+            let mut linked = self.links.from((from, record.id), target.to, 0);
+            let page: Vec<Value> = linked
+                .by_ref()
+                .take(INLINE_MAX)
+                .flat_map(|(id, types)| types.iter().map(move |kind| (id, kind)))
+                .filter_map(|(id, kind)| {
+                    let name = target.names.get(kind)?;
+                    Some(json!({"id": id.to_string(), "type": name}))
+                })
+                .collect();
+            if page.is_empty() {
+                continue;
+            }
+            let mut group = json!({"results": page});
+            if let Some((next, _)) = linked.next() {
+                let (to, id) = (&self.types[target.to].id, record.id);
+                let link = format!(
+                    "https://api.hubapi.com/crm/v3/objects/{}/{id}/associations/{to}?after={next}",
+                    object.id
+                );
+                group["paging"] = json!({"next": {"after": next.to_string(), "link": link}});
+            }
+            groups.insert(self.types[target.to].name.clone(), group);
+        }
+        if !groups.is_empty() {
+            shown["associations"] = Value::Object(groups);
+        }
+        shown
     }
 }
 

@@ -7,8 +7,10 @@ use super::world::World;
 
 /// The position of contacts in every world.
 pub(super) const CONTACTS: usize = 0;
-const COMPANIES: usize = 1;
-const DEALS: usize = 2;
+/// The position of companies.
+pub(super) const COMPANIES: usize = 1;
+/// The position of deals.
+pub(super) const DEALS: usize = 2;
 
 /// In the order in which `lifecyclestage` moves; it never moves back.
 pub(super) const LIFECYCLE: [&str; 8] = [
@@ -22,7 +24,8 @@ pub(super) const LIFECYCLE: [&str; 8] = [
     "other",
 ];
 
-const DEAL_STAGES: [&str; 7] = [
+/// The stages of a deal.
+pub(super) const DEAL_STAGES: [&str; 7] = [
     "appointmentscheduled",
     "qualifiedtobuy",
     "presentationscheduled",

@@ -183,6 +183,17 @@ impl World {
         id.parse().is_ok_and(|id| self.archive_id(position, id))
     }
 
+    /// Deletes a record for good, as the law may demand: it is not among the archived ones either; `false` if there is
+    /// none.
+    pub fn purge(&mut self, object: &str, id: &str) -> bool {
+        let (Some(position), Ok(id)) = (self.type_position(object), id.parse()) else {
+            return false;
+        };
+        self.links.take_all((position, id), self.types.len());
+        let seen = self.seen_ms();
+        self.types[position].take(id, seen).is_some()
+    }
+
     /// Merges `other` into `primary`, as a person would, and answers the survivor's id, which is a new
     /// one unless the portal preserves the primary's.
     pub fn merge(&mut self, object: &str, primary: &str, other: &str) -> Option<String> {
@@ -199,6 +210,15 @@ impl World {
         self.associate_types(from.0, to.0);
         let (from, to) = (self.end(from), self.end(to));
         self.links.add_unlabelled(from, to);
+    }
+
+    /// Ends the association of two records, with all its labels.
+    ///
+    /// # Panics
+    /// If a type was never defined, or an id is no number.
+    pub fn dissociate(&mut self, from: (&str, &str), to: (&str, &str)) {
+        let (from, to) = (self.end(from), self.end(to));
+        self.links.remove(from, to);
     }
 
     /// The record with this id, archived ones included; merged-away ids lead nowhere.
