@@ -28,6 +28,53 @@ impl std::fmt::Display for TableName {
     }
 }
 
+/// What the mirror copies from HubSpot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mirrored {
+    /// Contacts, `0-1`.
+    Contacts,
+    /// Companies, `0-2`.
+    Companies,
+    /// Deals, `0-3`.
+    Deals,
+}
+
+impl Mirrored {
+    /// All of them, in the order in which a pull takes them.
+    pub const ALL: [Mirrored; 3] = [Mirrored::Contacts, Mirrored::Companies, Mirrored::Deals];
+
+    /// The name in configuration, SQL, routes, logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mirrored::Contacts => "contacts",
+            Mirrored::Companies => "companies",
+            Mirrored::Deals => "deals",
+        }
+    }
+
+    /// HubSpot's object type id.
+    pub fn object_type(self) -> &'static str {
+        match self {
+            Mirrored::Contacts => "0-1",
+            Mirrored::Companies => "0-2",
+            Mirrored::Deals => "0-3",
+        }
+    }
+
+    /// The HubSpot property that holds when a record was last modified.
+    pub fn modified(self) -> &'static str {
+        match self {
+            Mirrored::Contacts => "lastmodifieddate",
+            Mirrored::Companies | Mirrored::Deals => "hs_lastmodifieddate",
+        }
+    }
+
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<Mirrored> {
+        Mirrored::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 /// One mapped table and the HubSpot object type that its rows become.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {

@@ -142,16 +142,6 @@ fn values_of_the_wrong_kind_are_named_with_what_would_be_right() {
 }
 
 #[test]
-fn what_this_version_does_not_have_is_refused_in_a_sentence() {
-    let text = refused("[mirror]\nevery = \"1h\"\n");
-    assert!(
-        text.contains("mirror: this version of hubsyncd has no mirror (take the section out)"),
-        "{text}"
-    );
-    assert_eq!(text.lines().count(), 1, "{text}");
-}
-
-#[test]
 fn secrets_come_from_credential_then_file_then_variable_and_are_never_shown() {
     let directory = tempfile::tempdir().unwrap();
     let credential = directory.path().join("hubspot-access-token");

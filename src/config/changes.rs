@@ -82,6 +82,7 @@ impl Config {
                 self.health.fail_after == next.health.fail_after,
             ),
             ("alert.webhook-url", webhook(self) == webhook(next)),
+            ("mirror", self.mirror == next.mirror),
         ])
     }
 

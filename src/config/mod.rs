@@ -6,6 +6,7 @@
 mod built_in;
 mod changes;
 mod columns;
+mod mirror;
 mod names;
 mod object;
 mod problem;
@@ -17,7 +18,7 @@ mod settings;
 pub use changes::Changes;
 pub use problem::{Problem, closest};
 
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, Mirrored};
 use secrecy::SecretString;
 use section::{Fault, Findings, Section};
 use std::net::SocketAddr;
@@ -48,6 +49,8 @@ pub struct Config {
     pub health: Health,
     /// Who is told that it is.
     pub alert: Alert,
+    /// What is copied from HubSpot; `None`: nothing.
+    pub mirror: Option<Mirror>,
     /// Which table is which HubSpot object.
     pub mapping: Mapping,
 }
@@ -146,6 +149,19 @@ pub struct Health {
 pub struct Alert {
     /// Where JSON is posted on failure and on recovery; https unless the host is loopback. As good as a password.
     pub webhook_url: Option<SecretString>,
+}
+
+/// `[mirror]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror {
+    /// The period of incremental passes; default 1 h, or `full_every` if that is shorter.
+    pub every: Duration,
+    /// The period of full passes, below `stale_after`; default half of it, and 12 h at most.
+    pub full_every: Duration,
+    /// How long a record may go without being seen by a pass before it counts as `pending`; default 24 h.
+    pub stale_after: Duration,
+    /// What is mirrored, in the order of [`Mirrored::ALL`]; default all.
+    pub objects: Vec<Mirrored>,
 }
 
 /// Which secrets a verb cannot do without.

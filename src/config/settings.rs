@@ -2,7 +2,7 @@
 
 use super::section::{Fault, Findings, Section, a_kind, choose, text};
 use super::{Alert, Batch, Config, Database, Environment, Health, Http, HubSpot, Needs, Sweep, Touch};
-use super::{DEFAULT_SOCKET, object, secrets};
+use super::{DEFAULT_SOCKET, mirror, object, secrets};
 use secrecy::SecretString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The sections of the file. `mirror` is known by name only, to be refused with a better sentence.
+/// The sections of the file.
 const SECTIONS: &[&str] = &[
     "database", "hubspot", "batch", "sweep", "http", "health", "audit", "columns", "object", "mirror",
     "alert",
@@ -30,10 +30,6 @@ pub(super) fn read<'a>(
     environment: Environment<'_>,
 ) -> Config {
     let root = Section::root(findings, document, SECTIONS);
-    if root.value("mirror").is_some() {
-        let fault = Fault::new("this version of hubsyncd has no mirror", "take the section out");
-        root.refuse("mirror", fault);
-    }
     Config {
         database: database(findings, &root, environment),
         hubspot: hubspot(findings, &root, needs, environment),
@@ -42,6 +38,7 @@ pub(super) fn read<'a>(
         http: http(findings, &root, environment),
         health: health(findings, &root),
         alert: alert(findings, root.value("alert")),
+        mirror: mirror::read(findings, &root),
         mapping: object::mapping(findings, &root),
     }
 }

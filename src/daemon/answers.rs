@@ -2,15 +2,18 @@
 
 use super::board::{Board, Lease};
 use super::exit::USAGE;
+use super::mirror::request::{self, Extent, Pulls};
 use super::operations::{NotReloaded, Operations, Page, Refused, Ticket, TicketState, WaitingRow};
 use super::outlook::explain::{Explanation, explain};
 use super::reload::{Ask, Reloaded};
 use super::sweep::request::{Reason, Requests};
 use super::term::Doorway;
 use crate::config::Config;
+use crate::mapping::Mirrored;
 use crate::postgres::connect::Pool;
 use crate::postgres::{self, ErrorKind, causes, failures, runs};
 use crate::sync::backlog::Stage;
+use crate::sync::mirror::Pulled;
 use crate::sync::report::{Cause, CauseName, Failure, Run, chain};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -23,6 +26,7 @@ pub(super) struct Answers {
     pub(super) board: Arc<Board>,
     pub(super) pool: Arc<Pool>,
     pub(super) requests: Arc<Requests>,
+    pub(super) pulls: Arc<Pulls>,
     pub(super) doorway: Arc<Doorway>,
     pub(super) reloads: mpsc::Sender<Ask>,
     pub(super) live: watch::Receiver<Arc<Config>>,
@@ -172,6 +176,35 @@ impl Operations for Answers {
             })
         });
         Some(rows.collect())
+    }
+
+    fn pull(
+        &self,
+        reason: request::Reason,
+        kinds: &[Mirrored],
+        extent: Extent,
+    ) -> Result<request::Ticket, Refused> {
+        self.refuse_standby()?;
+        let live = self.live.borrow();
+        let off = || Refused::Unknown("mirror: [mirror] is not in the configuration".to_owned());
+        let mirror = live.mirror.as_ref().ok_or_else(off)?;
+        if let Some(kind) = kinds.iter().find(|kind| !mirror.objects.contains(kind)) {
+            let words = format!("mirror of {}: mirror.objects leaves it out", kind.name());
+            return Err(Refused::Unknown(words));
+        }
+        let wanted: Vec<(Mirrored, Extent)> = kinds.iter().map(|kind| (*kind, extent)).collect();
+        Ok(self.pulls.ask(reason, &wanted))
+    }
+
+    fn pulled(&self, id: String) -> BoxFuture<'_, Result<Arc<Pulled>, Refused>> {
+        async move {
+            let ended = tokio::select! {
+                pulled = self.pulls.wait(&id) => pulled,
+                () = self.stop.cancelled() => None,
+            };
+            ended.ok_or_else(|| Refused::Unavailable("the daemon stops".to_owned()))
+        }
+        .boxed()
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<Reloaded, NotReloaded>> {

@@ -4,6 +4,7 @@
 //! table because somebody asked.
 
 use super::metrics::Meters;
+use super::mirror::state::MirrorState;
 use crate::mapping::Mapping;
 use crate::sync::change::ObjectIndex;
 use crate::sync::history::{History, Minute};
@@ -180,6 +181,8 @@ pub struct State {
     pub last_complete_at: Option<i64>,
     /// When the next one is due; microseconds since the Unix epoch.
     pub next_sweep_at: Option<i64>,
+    /// The mirror; `None` where there is none.
+    pub mirror: Option<MirrorState>,
     ticks: BTreeMap<&'static str, Instant>,
 }
 
@@ -224,6 +227,7 @@ impl Board {
             last_sweep: None,
             last_complete_at: None,
             next_sweep_at: None,
+            mirror: None,
             ticks: BTreeMap::new(),
         };
         Arc::new(Board {
@@ -451,6 +455,18 @@ impl Board {
     /// When the next sweep is due; microseconds since the Unix epoch.
     pub fn set_next_sweep(&self, at: Option<i64>) {
         self.lock().next_sweep_at = at;
+    }
+
+    /// The mirror as configured, or that there is none.
+    pub fn set_mirror(&self, mirror: Option<MirrorState>) {
+        self.lock().mirror = mirror;
+    }
+
+    /// Changes what is known of the mirror, if there is one.
+    pub fn with_mirror(&self, change: impl FnOnce(&mut MirrorState)) {
+        if let Some(mirror) = &mut self.lock().mirror {
+            change(mirror);
+        }
     }
 
     /// A loop turned. A loop that once ticked and then stops fails `/livez` and starves the watchdog.

@@ -62,6 +62,7 @@ fn narrowed(config: Config, socket: PathBuf) -> Config {
             cron_secret: None,
         },
         alert: Alert::default(),
+        mirror: None,
         ..config
     }
 }

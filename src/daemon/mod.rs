@@ -21,6 +21,7 @@ mod keeper;
 mod learn;
 pub mod lease;
 mod metrics;
+pub mod mirror;
 pub mod operations;
 pub mod outlook;
 pub mod pinned;
@@ -39,6 +40,7 @@ use crate::postgres::address::Address;
 use crate::postgres::connect::Pool;
 use board::{Board, Lease};
 use exit::{CONFIGURATION, Exit, SOFTWARE, UNAVAILABLE};
+use mirror::request::Pulls;
 use reload::{Ask, Loader};
 use secrecy::ExposeSecret;
 use signals::{Asked, Signals};
@@ -89,6 +91,7 @@ struct Shared {
     pool: Arc<Pool>,
     board: Arc<Board>,
     requests: Arc<Requests>,
+    pulls: Arc<Pulls>,
     lease: Arc<lease::Hold>,
     doorway: Arc<Doorway>,
     reloads: mpsc::Sender<Ask>,
@@ -215,6 +218,7 @@ impl Shared {
             address,
             board: Board::new(&config.mapping),
             requests: Arc::default(),
+            pulls: Arc::default(),
             lease: Arc::new(lease::Hold::default()),
             doorway: Arc::default(),
             reloads,
@@ -268,6 +272,7 @@ impl Shared {
                 board: Arc::clone(&self.board),
                 pool: Arc::clone(&self.pool),
                 requests: Arc::clone(&self.requests),
+                pulls: Arc::clone(&self.pulls),
                 doorway: Arc::clone(&self.doorway),
                 reloads: self.reloads.clone(),
                 live: self.live.subscribe(),

@@ -3,12 +3,16 @@
 //! The socket's side only knows this trait; the tasks answer it. Nothing here waits for HubSpot except
 //! [`Operations::wait`], which waits for a sweep.
 
+use super::mirror::request::{self, Extent};
 use super::outlook::explain::Explanation;
 use super::reload::Reloaded;
+use crate::mapping::Mirrored;
 use crate::sync::backlog::Stage;
+use crate::sync::mirror::Pulled;
 use crate::sync::report::{Cause, CauseName, Failure, Run};
 use futures::future::BoxFuture;
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What operators can ask for beyond what the [`super::board::Board`] shows.
@@ -64,6 +68,25 @@ pub trait Operations: Send + Sync {
     /// # Errors
     /// [`Refused::Standby`], [`Refused::Unavailable`]; [`Refused::Unknown`] if that object or failure is not there.
     fn retry(&self, object: Option<String>, key: Option<String>) -> BoxFuture<'_, Result<u64, Refused>>;
+
+    /// Asks for a pull of the mirror: of these kinds, to this extent. Who asks for what runs already joins it; else it
+    /// runs next, with all that is asked for until it begins.
+    ///
+    /// # Errors
+    /// [`Refused::Standby`] where another daemon pulls; [`Refused::Unknown`] where there is no mirror, or not of one of
+    /// the kinds: names the setting.
+    fn pull(
+        &self,
+        reason: request::Reason,
+        kinds: &[Mirrored],
+        extent: Extent,
+    ) -> Result<request::Ticket, Refused>;
+
+    /// Waits until the pull of a ticket has ended, also cut short.
+    ///
+    /// # Errors
+    /// [`Refused::Unavailable`] if it will not end in this process: the lease was lost, or the daemon stops.
+    fn pulled(&self, id: String) -> BoxFuture<'_, Result<Arc<Pulled>, Refused>>;
 
     /// Takes a changed configuration; what is under way is finished first.
     ///

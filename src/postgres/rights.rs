@@ -6,7 +6,7 @@
 
 use super::catalog::relations_of;
 use super::quote::{identifier, literal, table};
-use super::schema::{SEQUENCES, TABLES, VIEWS};
+use super::schema::{MIRROR_TABLES, MIRROR_VIEWS, SEQUENCES, TABLES, VIEWS};
 use super::{Error, Session};
 use crate::mapping::{Mapping, TableName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -121,12 +121,13 @@ fn remember(role: &str, schema: &str, relation: &str, privilege: &str, detail: &
 pub(super) fn wanted(mapping: &Mapping) -> Vec<Right> {
     let relations = relations_of(mapping);
     let mut rights = vec![Right::on_schema("hubsyncd")];
-    for name in TABLES {
+    for name in TABLES.into_iter().chain(MIRROR_TABLES) {
         rights.extend(
             ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"].map(|p| Right::on("hubsyncd", name, p, "")),
         );
     }
-    rights.extend(VIEWS.map(|name| Right::on("hubsyncd", name, "SELECT", "")));
+    let views = VIEWS.into_iter().chain(MIRROR_VIEWS);
+    rights.extend(views.map(|name| Right::on("hubsyncd", name, "SELECT", "")));
     for name in SEQUENCES {
         rights.extend(["USAGE", "SELECT", "UPDATE"].map(|p| Right::on("hubsyncd", name, p, "")));
     }

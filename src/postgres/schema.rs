@@ -20,6 +20,23 @@ pub(super) const TABLES: [&str; 9] = [
 pub(super) const SEQUENCES: [&str; 1] = ["change_seq_seq"];
 /// The views of schema `hubsyncd`, each with a function of its name and `_now`.
 pub(super) const VIEWS: [&str; 2] = ["awaiting_id", "last_sync"];
+/// The mirror's tables.
+pub(super) const MIRROR_TABLES: [&str; 5] = [
+    "mirror_contacts",
+    "mirror_companies",
+    "mirror_deals",
+    "mirror_association",
+    "mirror_state",
+];
+/// The mirror's views.
+pub(super) const MIRROR_VIEWS: [&str; 3] = ["mirrored_contacts", "mirrored_companies", "mirrored_deals"];
+/// The mirror's functions, each with the type of its argument.
+pub(super) const MIRROR_FUNCTIONS: [(&str, &str); 4] = [
+    ("mirror_record", "json"),
+    ("mirror_id", "json"),
+    ("mirror_moment", "text"),
+    ("mirror_number", "text"),
+];
 
 /// What stands before a piece's name in `hubsyncd.meta`.
 const META: &str = "setup:";
@@ -83,6 +100,15 @@ pub(super) fn pieces(mapping: &Mapping, shapes: &[Shape]) -> Vec<Piece> {
         functions: VIEWS.map(|view| format!("{view}_now")).into(),
         triggers: Vec::new(),
         relations: VIEWS.into(),
+    });
+    // Always there, so that a reload is enough to switch the mirror on.
+    pieces.push(Piece {
+        name: "mirror".to_owned(),
+        what: "the mirror's tables, views and functions".to_owned(),
+        sql: include_str!("../../sql/mirror.sql").to_owned(),
+        functions: MIRROR_FUNCTIONS.map(|(name, _)| name.to_owned()).into(),
+        triggers: Vec::new(),
+        relations: MIRROR_TABLES.into_iter().chain(MIRROR_VIEWS).collect(),
     });
     pieces
 }

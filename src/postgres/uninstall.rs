@@ -1,7 +1,7 @@
 //! Uninstall: removes everything setup made, and nothing else.
 
 use super::quote::{identifier, literal, table};
-use super::schema::{Installed, TABLES, VIEWS, drop_trigger};
+use super::schema::{Installed, MIRROR_FUNCTIONS, MIRROR_TABLES, MIRROR_VIEWS, TABLES, VIEWS, drop_trigger};
 use super::setup::{Options, Report, Step, apply, role_exists};
 use super::{Error, ErrorKind, Session};
 use crate::mapping::TableName;
@@ -124,7 +124,7 @@ async fn take_back(session: &Session) -> Result<Vec<Step>, Error> {
 fn drop_schema(installed: &Installed) -> Step {
     let mut sql = String::new();
     let mut locks = BTreeSet::new();
-    for view in VIEWS {
+    for view in VIEWS.into_iter().chain(MIRROR_VIEWS) {
         sql.push_str(&format!("DROP VIEW IF EXISTS hubsyncd.{view};\n"));
     }
     for function in installed.our_functions() {
@@ -133,7 +133,12 @@ fn drop_schema(installed: &Installed) -> Step {
             identifier(function)
         ));
     }
-    for name in TABLES {
+    for (function, takes) in MIRROR_FUNCTIONS {
+        sql.push_str(&format!(
+            "DROP FUNCTION IF EXISTS hubsyncd.{function}({takes});\n"
+        ));
+    }
+    for name in TABLES.into_iter().chain(MIRROR_TABLES) {
         sql.push_str(&format!("DROP TABLE IF EXISTS hubsyncd.{name};\n"));
         locks.insert(TableName {
             schema: "hubsyncd".to_owned(),

@@ -19,6 +19,7 @@ pub mod history;
 pub mod lanes;
 pub mod lease;
 pub mod linking;
+pub mod mirror;
 pub mod outcome;
 pub mod outlook;
 pub mod pausing;

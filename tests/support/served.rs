@@ -5,11 +5,13 @@ use hubsyncd::config::{Health, Http};
 use hubsyncd::daemon::board::{Board, Condition, Lease, Listener};
 use hubsyncd::daemon::health::Limits;
 use hubsyncd::daemon::http::{Context, Server};
+use hubsyncd::daemon::mirror::request::{self, Extent};
 use hubsyncd::daemon::operations::{NotReloaded, Operations, Page, Refused, Ticket, TicketState, WaitingRow};
 use hubsyncd::daemon::outlook::explain::Explanation;
 use hubsyncd::daemon::reload::Reloaded;
-use hubsyncd::mapping::Mapping;
+use hubsyncd::mapping::{Mapping, Mirrored};
 use hubsyncd::sync::backlog::Stage;
+use hubsyncd::sync::mirror::{Complaint, Pulled, Tally};
 use hubsyncd::sync::report::{Cause, CauseName, Counts, Failure, Run, Summary};
 use secrecy::SecretString;
 use serde_json::Value;
@@ -164,6 +166,48 @@ impl Operations for Desk {
                 _ => Ok(1),
             }
         })
+    }
+
+    fn pull(
+        &self,
+        reason: request::Reason,
+        kinds: &[Mirrored],
+        extent: Extent,
+    ) -> Result<request::Ticket, Refused> {
+        if self.standby {
+            return Err(Refused::Standby(Some("vm-1:4711".to_owned())));
+        }
+        let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        self.note(format!("pull {} {} {extent:?}", reason.word(), names.join(",")));
+        let (id, joined) = ("18".to_owned(), false);
+        Ok(request::Ticket { id, joined })
+    }
+
+    fn pulled(&self, id: String) -> BoxFuture<'_, Result<Arc<Pulled>, Refused>> {
+        self.note(format!("pulled {id}"));
+        let complaint = Complaint {
+            id: Some("42".to_owned()),
+            reason: "property amount: not a number".to_owned(),
+        };
+        let tally = Tally {
+            synced: 10,
+            updated: 5,
+            errors: 1,
+            removed: 2,
+            complaints: vec![complaint],
+        };
+        let error = self.run.error.clone().map(|error| (Mirrored::Contacts, error));
+        let pulled = Pulled {
+            id,
+            tallies: vec![
+                (Mirrored::Contacts, tally),
+                (Mirrored::Companies, Tally::default()),
+            ],
+            errors: error.into_iter().collect(),
+            started_at: NOW,
+            finished_at: NOW + 1_234_567,
+        };
+        Box::pin(async { Ok(Arc::new(pulled)) })
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<Reloaded, NotReloaded>> {

@@ -1,0 +1,4 @@
+//! The mirror: HubSpot's contacts, companies and deals, copied into Postgres.
+
+pub mod request;
+pub mod state;

@@ -1,0 +1,71 @@
+//! What the board shows of the mirror.
+
+use crate::config;
+use crate::mapping::Mirrored;
+use crate::sync::mirror::Standing;
+use crate::sync::report::Run;
+use std::time::Duration;
+
+/// The mirror at one moment; the board has none where `[mirror]` is absent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MirrorState {
+    /// The configuration.
+    pub every: Duration,
+    /// The configuration.
+    pub full_every: Duration,
+    /// The configuration.
+    pub stale_after: Duration,
+    /// By kind that is mirrored, in the order of [`Mirrored::ALL`]; counts are kept up with every page. Before the
+    /// database was asked for the first time, and on a standby, all are empty: the table `hubsyncd.mirror_state` knows.
+    pub kinds: Vec<Standing>,
+    /// The pull that goes on.
+    pub running: Option<Pulling>,
+    /// The pull that ended last, with the counts of its run; complete if each of its passes came to its end.
+    pub last: Option<Run>,
+    /// When the next pull is due; microseconds since the Unix epoch.
+    pub next_at: Option<i64>,
+}
+
+/// A pull that goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulling {
+    /// The run's id.
+    pub id: String,
+    /// Why: `start`, `clock`, `socket`, `stale`.
+    pub reason: String,
+    /// Microseconds since the Unix epoch.
+    pub started_at: i64,
+    /// What is pulled now.
+    pub kind: Mirrored,
+    /// How: `full`, `incremental`, or `limited`.
+    pub pass: &'static str,
+    /// Records of that kind that this pull has read so far.
+    pub records: u64,
+}
+
+impl MirrorState {
+    /// The mirror as configured, nothing known of it yet.
+    pub fn new(config: &config::Mirror) -> MirrorState {
+        MirrorState {
+            every: config.every,
+            full_every: config.full_every,
+            stale_after: config.stale_after,
+            kinds: config.objects.iter().map(|kind| Standing::empty(*kind)).collect(),
+            running: None,
+            last: None,
+            next_at: None,
+        }
+    }
+
+    /// Where a kind stands, if it is mirrored.
+    pub fn kind(&self, kind: Mirrored) -> Option<&Standing> {
+        self.kinds.iter().find(|standing| standing.kind == kind)
+    }
+
+    /// Whether a kind was not complete at any time within `stale-after` before `now` (microseconds since the epoch).
+    pub fn is_stale(&self, kind: Mirrored, now: i64) -> bool {
+        let after = i64::try_from(self.stale_after.as_micros()).unwrap_or(i64::MAX);
+        self.kind(kind)
+            .is_none_or(|standing| standing.is_stale(now, after))
+    }
+}
