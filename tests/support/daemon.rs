@@ -118,6 +118,11 @@ impl Stage {
 
     /// The mapping of the stage's configuration.
     pub fn mapping(&self) -> Mapping {
+        self.configured().mapping
+    }
+
+    /// The stage's configuration, read.
+    pub fn configured(&self) -> Config {
         let environment = |name: &str| match name {
             "HUBSPOT_ACCESS_TOKEN" => Some("pat-na1-x".to_owned()),
             "DATABASE_URL" => Some("postgres://hubsyncd@localhost/x".to_owned()),
@@ -128,7 +133,7 @@ impl Stage {
                 .map(|(_, value)| value.clone()),
         };
         let path = self.configuration();
-        Config::load(Some(&path), &environment).unwrap().mapping
+        Config::load(Some(&path), &environment).unwrap()
     }
 
     /// The configuration file, written.

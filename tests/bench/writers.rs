@@ -1,0 +1,124 @@
+//! What capture costs writers: single-row updates by many of them, with it, without it, and with a NOTIFY a commit.
+
+use super::ground::{self, Ground, NO_SWEEP};
+use super::samples::ratios;
+use super::support::daemon::Stage;
+use super::table::{Goal, Measured};
+use futures::future::join_all;
+use hubsyncd::postgres::Session;
+use std::time::{Duration, Instant};
+
+/// Rows that the writers choose from.
+const ROWS: usize = 10_000;
+/// The limit that the daemon drains at.
+const LIMIT: u32 = 190;
+
+/// What every application that wants to know of changes at once does first.
+pub const NOTIFY: &str = "
+    CREATE FUNCTION hubspot_sync.tell() RETURNS trigger LANGUAGE plpgsql
+        AS $$ BEGIN PERFORM pg_notify('changed', ''); RETURN NULL; END $$;
+    CREATE TRIGGER tell AFTER UPDATE ON hubspot_sync.hubspot_contact_credits
+        FOR EACH STATEMENT EXECUTE FUNCTION hubspot_sync.tell()";
+
+/// Writers of one stage.
+pub struct Writers {
+    sessions: Vec<Session>,
+    ids: Vec<String>,
+}
+
+impl Writers {
+    pub async fn of(stage: &Stage, count: usize) -> Writers {
+        let opened = (0..count).map(|_| stage.database.session_as("app"));
+        let sessions = join_all(opened).await;
+        let ids = sessions[0]
+            .query("SELECT id::text FROM hubspot_sync.hubspot_contact_credits", &[])
+            .await
+            .unwrap();
+        let ids = ids.iter().map(|row| row.get(0)).collect();
+        Writers { sessions, ids }
+    }
+
+    /// Commits a second, of updates of one row each.
+    pub async fn throughput(&self, span: Duration) -> f64 {
+        let begun = Instant::now();
+        let written = self
+            .sessions
+            .iter()
+            .enumerate()
+            .map(|(at, session)| self.write(session, at, begun, span));
+        let commits: u64 = join_all(written).await.iter().sum();
+        commits as f64 / begun.elapsed().as_secs_f64()
+    }
+
+    async fn write(&self, session: &Session, writer: usize, begun: Instant, span: Duration) -> u64 {
+        let sql = "UPDATE hubspot_sync.hubspot_contact_credits SET sj_credits = sj_credits + 1 WHERE id = $1::text::uuid";
+        let update = session.prepare(sql).await.unwrap();
+        let mut dice = writer as u64 + 1;
+        let mut commits = 0;
+        while begun.elapsed() < span {
+            dice = dice
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let id = &self.ids[(dice >> 33) as usize % self.ids.len()];
+            session.execute(&update, &[id]).await.unwrap();
+            commits += 1;
+        }
+        commits
+    }
+}
+
+/// A stage with capture whose daemon drains what is written.
+pub async fn captured(ground: &Ground, hint: &str) -> Stage {
+    let toml = format!("[hubspot]\nrequests = {LIMIT}\n{NO_SWEEP}");
+    let stage = ground
+        .stage(hint, ground::limited(LIMIT, Duration::ZERO), &toml)
+        .await;
+    ground::known_contacts(&stage, ROWS).await;
+    stage
+}
+
+pub async fn measure(ground: &Ground) -> Vec<Measured> {
+    let clients = ground.scale(64, 8);
+    let span = ground.scale(Duration::from_secs(4), Duration::from_millis(300));
+    let bare = ground.bare("writers_bare", "").await;
+    let notify = ground.bare("writers_notify", NOTIFY).await;
+    let captured = captured(ground, "writers_captured").await;
+    ground::contacts(&bare, ROWS).await;
+    ground::contacts(&notify, ROWS).await;
+    let on_bare = Writers::of(&bare, clients).await;
+    let on_notify = Writers::of(&notify, clients).await;
+    let on_captured = Writers::of(&captured, clients).await;
+    let (mut without, mut with, mut told) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ground.scale(5, 1) {
+        bare.sql("CHECKPOINT").await;
+        without.push(on_bare.throughput(span).await);
+        told.push(on_notify.throughput(span).await);
+        let daemon = captured.start().await;
+        // What is measured is a daemon that drains, not one that wakes up.
+        on_captured.throughput(span / 4).await;
+        with.push(on_captured.throughput(span).await);
+        assert!(
+            captured.sandbox.world().requests().count() > 0,
+            "the daemon drains"
+        );
+        ground::stop(daemon).await;
+        captured.sql("TRUNCATE hubsyncd.change").await;
+    }
+    vec![
+        Measured::new(
+            format!("writers' throughput, {clients} clients, with capture and a draining daemon ÷ without"),
+            Goal::AtLeast(0.75),
+            "",
+            ratios(&with, &without),
+        ),
+        Measured::new(
+            "the same ÷ with one NOTIFY a commit",
+            Goal::AtLeast(3.0),
+            "",
+            ratios(&with, &told),
+        ),
+        Measured::new("commits a second: with capture", Goal::None, "", with),
+        Measured::new("commits a second: without", Goal::None, "", without),
+        Measured::new("commits a second: with one NOTIFY a commit", Goal::None, "", told),
+    ]
+}
