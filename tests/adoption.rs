@@ -1,7 +1,8 @@
 //! Adoption: records that are in HubSpot before their rows are known there.
 
+use crate::support::DEADLINE;
 use crate::support::daemon::{CONTACTS, QUICK, Stage};
-use hubsyncd::sandbox::{Endpoint, Settings};
+use hubsyncd::sandbox::{Endpoint, Settings, When, World};
 
 const INSERT: &str =
     "INSERT INTO hubspot_sync.hubspot_contact_credits (student_id, email, firstname, sj_credits) VALUES";
@@ -203,4 +204,57 @@ async fn of_two_rows_that_hubspot_holds_for_one_contact_the_owner_keeps_every_va
     ] {
         assert_eq!(contact.get(property), Some(value), "{property}");
     }
+}
+
+/// One row's contact was merged into another, which the other row is led to by its e-mail before that is noted.
+#[tokio::test]
+async fn of_two_rows_that_are_led_to_one_contact_at_a_time_one_gets_it() {
+    let stage = Stage::with("led", Settings::default(), &contacts("update-only")).await;
+    // A table that lets two rows hold one record.
+    stage
+        .sql("ALTER TABLE hubspot_sync.hubspot_contact_credits DROP CONSTRAINT hubspot_contact_credits_hubspot_id_key")
+        .await;
+    let daemon = stage.start().await;
+    stage
+        .app(&format!("{INSERT} ('s2', 'second@example.com', 'Bert', 4)"))
+        .await;
+    stage
+        .wait_value(
+            "SELECT count(hubspot_id) FROM hubspot_sync.hubspot_contact_credits",
+            "1",
+        )
+        .await;
+    stage.wait_drained().await;
+    let second = stage.value(IDS).await.unwrap();
+    let survivor = {
+        let mut world = stage.sandbox.world();
+        let first = world.create(CONTACTS, [("email", "first@example.com")]);
+        world.merge(CONTACTS, &first, &second).unwrap()
+    };
+    let asked = stage.sandbox.hold(Endpoint::Read, When::Before);
+    stage
+        .app("UPDATE hubspot_sync.hubspot_contact_credits SET sj_credits = 5")
+        .await;
+    assert!(asked.reached(DEADLINE).await);
+    let followed = stage.sandbox.hold(Endpoint::Update, When::Before);
+    asked.release();
+    assert!(followed.reached(DEADLINE).await);
+    let counted = |world: &World| (world.count(Endpoint::Read), world.count(Endpoint::Update));
+    let (reads, updates) = counted(&stage.sandbox.world());
+    stage
+        .app(&format!("{INSERT} ('s1', 'first@example.com', 'Anna', 3)"))
+        .await;
+    stage
+        .wait_world("the other row waits, or writes", |world| {
+            let (now_reads, now_updates) = counted(world);
+            now_reads > reads + 1 || now_updates > updates
+        })
+        .await;
+    followed.release();
+    stage
+        .wait_value("SELECT string_agg(category, ',') FROM hubsyncd.failure", "owner")
+        .await;
+    stage.wait_drained().await;
+    daemon.settled().await;
+    assert_eq!(stage.value(IDS).await, Some(survivor));
 }

@@ -127,16 +127,95 @@ async fn so_does_one_whose_record_only_a_search_finds() {
 }
 
 #[tokio::test]
-async fn where_records_are_kept_nobody_asks_for_it() {
+async fn where_records_are_kept_it_stays() {
     let stage = stage("buried_kept", "1s", "keep").await;
     let contact = kill_at_create(&stage, Endpoint::Upsert, CONTACT).await;
     stage.app(NO_CONTACT).await;
-    let reads = stage.sandbox.world().count(Endpoint::Read);
     let daemon = stage.start().await;
     wait_over(&stage, &daemon).await;
     assert!(!archived(&stage, CONTACTS, &contact));
     assert_eq!(archives(&stage), 0);
-    assert_eq!(stage.sandbox.world().count(Endpoint::Read), reads);
+}
+
+#[tokio::test]
+async fn where_they_are_kept_and_no_create_writes_over_another_rows_record_nobody_asks() {
+    let stage = stage("buried_kept_search", "1s", "keep").await;
+    let ticket = kill_at_create(&stage, Endpoint::Create, TICKET).await;
+    stage.app(NO_TICKET).await;
+    let searches = stage.sandbox.world().count(Endpoint::Search);
+    let daemon = stage.start().await;
+    wait_over(&stage, &daemon).await;
+    assert!(!archived(&stage, TICKETS, &ticket));
+    assert_eq!(stage.sandbox.world().count(Endpoint::Search), searches);
+}
+
+const SEATS: &str = "2-70010";
+
+const SEAT_TABLE: &str = "
+CREATE SCHEMA desk;
+CREATE TABLE desk.seat (id bigint PRIMARY KEY, ref text NOT NULL, holder text, row text, hubspot_id text, synced timestamptz);
+CREATE UNIQUE INDEX ON desk.seat (ref);
+GRANT USAGE ON SCHEMA desk TO hubsyncd, app;
+GRANT SELECT ON desk.seat TO hubsyncd;
+GRANT UPDATE (hubspot_id, synced) ON desk.seat TO hubsyncd;
+GRANT SELECT, INSERT, UPDATE, DELETE ON desk.seat TO app;
+";
+
+/// A row leaves its natural key, which both ends keep unique and only a create sends, so that its record in HubSpot keeps
+/// it. Another row takes the key, and is deleted before anybody knows that its create was carried out: on the first row's
+/// record.
+async fn written_over(hint: &str, on_delete: &str) {
+    let toml = format!(
+        "{QUICK}[hubspot]\nsettle = \"2s\"\ntimeout = \"1s\"\n\
+         [[object]]\nname = \"seats\"\ntable = \"desk.seat\"\ntype = \"{SEATS}\"\nkey = \"id\"\nhubspot-id = \"hubspot_id\"\n\
+         synced-at = \"synced\"\nmatch-on = \"ref\"\non-delete = \"{on_delete}\"\n[object.properties]\n\
+         ref = {{ column = \"ref\", on = \"create\" }}\nholder = {{ column = \"holder\", on = \"create\" }}\nrow = \"row\"\n"
+    );
+    let stage = Stage::without_setup(hint, Settings::default(), &toml).await;
+    stage.sql(SEAT_TABLE).await;
+    let properties = [
+        Property::string("ref").unique(),
+        Property::string("holder"),
+        Property::string("row"),
+    ];
+    stage.sandbox.world().define(SEATS, "seats", properties);
+    stage.setup().await;
+    let daemon = stage.start().await;
+    stage
+        .app("INSERT INTO desk.seat (id, ref, holder) VALUES (1, 'A', 'first')")
+        .await;
+    wait_over(&stage, &daemon).await;
+    stage.app("UPDATE desk.seat SET ref = 'B'").await;
+    wait_over(&stage, &daemon).await;
+    let record = the_record(&stage, SEATS);
+    let holder = || {
+        let world = stage.sandbox.world();
+        let record = world.record(SEATS, &record);
+        record.and_then(|record| record.get("holder").map(str::to_owned))
+    };
+    let hold = stage.sandbox.hold(Endpoint::Upsert, When::After);
+    stage
+        .app("INSERT INTO desk.seat (id, ref, holder) VALUES (2, 'A', 'late')")
+        .await;
+    assert!(hold.reached(DEADLINE).await);
+    assert_eq!(holder().as_deref(), Some("late"));
+    stage.app("DELETE FROM desk.seat WHERE id = 2").await;
+    daemon.kill();
+    hold.release();
+    let daemon = stage.start().await;
+    wait_over(&stage, &daemon).await;
+    assert_eq!(holder().as_deref(), Some("first"));
+    assert_eq!(archives(&stage), 0);
+}
+
+#[tokio::test]
+async fn a_row_whose_record_a_buried_create_wrote_over_is_pushed_once_more() {
+    written_over("buried_owned", "archive").await;
+}
+
+#[tokio::test]
+async fn so_is_one_where_records_are_kept() {
+    written_over("buried_owned_kept", "keep").await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use crate::support::daemon::{BOOKINGS, CONTACTS, Daemon};
 use crate::support::scene::{BOOKINGS_AND_CONTACTS, Scene};
+use hubsyncd::sandbox::{Endpoint, Fault};
 
 /// The bookings' link.
 const LINK: &str = "[[object.link]]\nto = \"contacts\"\ncolumn = \"contact_id\"\n";
@@ -127,4 +128,43 @@ async fn a_link_that_leaves_the_mapping_is_left_as_it_is_and_is_ours_when_it_com
     scene.wait_memory("").await;
     scene.linked(&[1]).await;
     drop(daemon);
+}
+
+/// The booking under another primary key; `also`: what changes with it.
+async fn rekey(scene: &Scene, also: &str) {
+    let sql = format!("UPDATE hubspot_sync.hubspot_bookings SET id = gen_random_uuid(){also}");
+    scene.stage.app(&sql).await;
+    scene.in_step().await;
+}
+
+#[tokio::test]
+async fn a_row_whose_key_and_target_change_at_once_leaves_nothing_linked_behind() {
+    let (scene, daemon) = scene("rekeyed_moved", "").await;
+    scene.person_links(2);
+    rekey(&scene, &format!(", contact_id = '{}'", scene.contacts[1])).await;
+    scene.linked(&[1, 2]).await;
+    scene.wait_memory(&made(&scene, &[1])).await;
+    assert_eq!(daemon.sweep().await["outcome"], "complete");
+    scene.linked(&[1, 2]).await;
+}
+
+#[tokio::test]
+async fn what_a_row_linked_under_another_key_is_ours_and_what_people_linked_is_theirs() {
+    let (scene, daemon) = scene("rekeyed", "").await;
+    scene.person_links(2);
+    rekey(&scene, "").await;
+    // The old key has ended by the time the new one is pushed.
+    scene.stage.sandbox.fault(Fault::status(503).on(Endpoint::Update));
+    rekey(&scene, "").await;
+    scene.wait_memory(&made(&scene, &[0])).await;
+    scene.move_to(1).await;
+    scene.linked(&[1, 2]).await;
+    scene.in_step().await;
+    scene.move_to(2).await;
+    scene.linked(&[2]).await;
+    scene.in_step().await;
+    rekey(&scene, &format!(", contact_id = '{}'", scene.contacts[0])).await;
+    scene.linked(&[0, 2]).await;
+    assert_eq!(daemon.sweep().await["outcome"], "complete");
+    scene.linked(&[0, 2]).await;
 }

@@ -101,9 +101,9 @@ fn remember<'a>(object: &'a str, rows: &[(&'a str, &'a str, &'a Remembered)], he
     .with(unsettled, Type::INT8_ARRAY)
 }
 
-/// Our other links between the same two records, for each pair of one link, given with the row's key: of other rows
-/// that hold the same record, of other links of the row, and of links declared in the other direction. One round
-/// trip.
+/// Our links between the same two records, for each pair of one link, given with the row's key: this very one, those
+/// of other rows that hold the same record, of other links of the row, and of links declared in the other direction.
+/// One round trip.
 ///
 /// # Errors
 /// What the database says.
@@ -123,12 +123,11 @@ pub async fn beside(
     let kind = |of: fn(&Kind) -> &str| kinds.iter().map(of).collect::<Vec<&str>>();
     let flags = |of: fn(&Kind) -> bool| kinds.iter().map(of).collect::<Vec<bool>>();
     let own_name = own.name();
-    let sql = "SELECT v.n, k.same, l.found, l.state FROM unnest($1::text[], $2::text[], $3::text[]) \
+    let sql = "SELECT v.n, k.same, l.found, l.state, (l.object, l.link, l.key) = ($8::text, $9::text, v.key) FROM unnest($1::text[], $2::text[], $3::text[]) \
                WITH ORDINALITY AS v (key, from_id, to_id, n) CROSS JOIN unnest($4::text[], $5::text[], $6::boolean[], \
                $7::boolean[]) AS k (object, link, same, reversed) JOIN hubsyncd.link AS l ON l.object = k.object AND \
                l.link = k.link AND l.to_id = CASE WHEN k.reversed THEN v.from_id ELSE v.to_id END AND \
-               l.from_id = CASE WHEN k.reversed THEN v.to_id ELSE v.from_id END \
-               WHERE (l.object, l.link, l.key) IS DISTINCT FROM ($8::text, $9::text, v.key)";
+               l.from_id = CASE WHEN k.reversed THEN v.to_id ELSE v.from_id END";
     let step = Step::new(sql)
         .with(
             pairs.iter().map(|(key, _)| &**key).collect::<Vec<&str>>(),
@@ -164,6 +163,7 @@ pub async fn beside(
         let at = usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX);
         if let Some(found) = found.get_mut(at) {
             found.push(Beside {
+                own: row.get(4),
                 same: row.get(1),
                 found: Found::of(row.get(2)),
                 state: State::of(row.get(3)),

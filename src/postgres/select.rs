@@ -378,6 +378,11 @@ impl<'a> Select<'a> {
 
 /// The statement that says who holds HubSpot ids, or is to get them: `$1 text[]`. Who holds one comes last.
 pub(super) fn owners(object: &Object, shape: Option<&Shape>) -> String {
+    owners_among(object, shape, "$1::text[]")
+}
+
+/// The same for the ids of an array expression.
+pub(super) fn owners_among(object: &Object, shape: Option<&Shape>, ids: &str) -> String {
     let id = quote::identifier(&object.hubspot_id);
     let base = shape
         .and_then(|shape| shape.table_columns.get(&object.hubspot_id))
@@ -388,8 +393,8 @@ pub(super) fn owners(object: &Object, shape: Option<&Shape>) -> String {
         "::text"
     };
     format!(
-        "SELECT i.hubspot_id, i.key FROM hubsyncd.intent AS i WHERE i.object = {} AND i.hubspot_id = ANY($1::text[]) \
-         UNION ALL SELECT t.{id}::text, t.{}::text FROM {} AS t WHERE t.{id}{cast} = ANY($1::text[])",
+        "SELECT i.hubspot_id, i.key FROM hubsyncd.intent AS i WHERE i.object = {} AND i.hubspot_id = ANY({ids}) \
+         UNION ALL SELECT t.{id}::text, t.{}::text FROM {} AS t WHERE t.{id}{cast} = ANY({ids})",
         quote::literal(&object.name),
         quote::identifier(&object.key),
         quote::table(&object.table)

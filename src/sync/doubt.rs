@@ -130,6 +130,11 @@ impl Doubts {
         doubt.owed(self.settle, begun, now)
     }
 
+    /// Whether anything may be owed to whoever writes to some record: it need not be asked for each.
+    pub fn concern_records(&self) -> bool {
+        !self.records.doubts.is_empty()
+    }
+
     /// What is owed to whatever row wrote to this record by a push that was begun at `begun` and is confirmed at `now`.
     pub fn owed_record(
         &self,
@@ -138,9 +143,6 @@ impl Doubts {
         begun: Duration,
         now: Duration,
     ) -> Option<Due> {
-        if self.records.doubts.is_empty() {
-            return None;
-        }
         let doubt = self.records.doubts.get(&(object, record.to_owned()))?;
         doubt.owed(self.settle, begun, now)
     }

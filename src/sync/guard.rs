@@ -75,6 +75,8 @@ pub struct Hit {
     pub id: String,
     /// The other row that holds it.
     pub owner: Option<Key>,
+    /// Whether another row is being given it, or loses it, right now.
+    pub busy: bool,
     /// When HubSpot made it, by its own clock.
     pub created_at: Option<i64>,
 }
@@ -111,6 +113,8 @@ pub enum Answer {
     },
     /// Nothing before this time.
     Wait(i64),
+    /// Nothing before it is seen what became of the record, which another row is on its way to.
+    Held,
     /// The row is refused.
     Refuse(Refusal),
 }
@@ -187,6 +191,7 @@ impl Guard<'_> {
             [] if same => Answer::Create,
             [] => self.go_on(row, None),
             [hit] => match &hit.owner {
+                None if hit.busy => Answer::Held,
                 None => Answer::Update {
                     id: hit.id.clone(),
                     update_only: false,
@@ -206,6 +211,9 @@ impl Guard<'_> {
             [hit] => hit,
             several => return Answer::Refuse(self.several(several.len())),
         };
+        if hit.busy && hit.owner.is_none() {
+            return Answer::Held;
+        }
         if row.pending.is_some() && hit.owner.is_none() {
             // Asked before, it was not there: our own create made it.
             return Answer::Create;

@@ -57,6 +57,7 @@ fn hit(id: &str, owner: Option<&str>) -> Hit {
     Hit {
         id: id.to_owned(),
         owner: owner.map(Key::from),
+        busy: false,
         created_at: None,
     }
 }
@@ -191,6 +192,7 @@ impl World {
                     assert!(until > self.now, "waiting for the past");
                     self.now = until;
                 }
+                Answer::Held => panic!("there is no other row"),
                 Answer::Refuse(refusal) => panic!("{refusal:?}"),
             }
         }
@@ -309,6 +311,25 @@ fn a_record_that_another_row_holds_is_that_rows_and_it_is_named() {
         owner: Some(Key::from("7")),
     };
     assert_eq!(guard.resolved(&other, &owned, 10 * SETTLE), go_on);
+}
+
+#[test]
+fn a_record_that_another_row_is_on_its_way_to_is_waited_for_until_it_is_known_whose_it_is() {
+    for unique in [true, false] {
+        let rules = rules(Adopt::UpdateOnly, unique);
+        let guard = guard(&rules);
+        let busy = |owner: Option<&str>| Hit {
+            busy: true,
+            ..hit("7", owner)
+        };
+        assert_eq!(guard.asked(&row(None, false), &[busy(None)]), Answer::Held);
+        let pending = row(Some(("B1", 0)), true);
+        assert_eq!(guard.resolved(&pending, &[busy(None)], 10 * SETTLE), Answer::Held);
+        assert_eq!(
+            refused(guard.asked(&row(None, false), &[busy(Some("k"))])),
+            "owner"
+        );
+    }
 }
 
 #[test]

@@ -145,10 +145,12 @@ pub struct Seen {
     pub others: bool,
 }
 
-/// Another link in our memory between the same two records: of another row, of another link of the row, or one that
-/// is declared in the other direction.
+/// A link in our memory between the same two records: of another row, of another link of the row, one that is declared
+/// in the other direction, or this very one, which the row may have been given since it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Beside {
+    /// Whether it is this very link of this very row.
+    pub own: bool,
     /// Whether it is of the same kind: removing one would remove the other.
     pub same: bool,
     /// What HubSpot held before it was linked.
@@ -315,8 +317,14 @@ impl Linking {
             return Making::Stands;
         };
         let known = self.read.get(&to).map(|row| row.found);
+        // What the row was given since it was read is told by its memory as it is now.
+        let beside: Vec<Beside> = beside
+            .iter()
+            .filter(|other| !other.own || known.is_none())
+            .copied()
+            .collect();
         if seen.is_some_and(|seen| seen.ours) {
-            let found = known.unwrap_or_else(|| self.found_by(beside));
+            let found = known.unwrap_or_else(|| self.found_by(&beside));
             let unsettled = self.recent(&to);
             self.remember(&to, State::Made, found, unsettled);
             self.stands = true;
@@ -384,7 +392,9 @@ impl Linking {
     /// Decides how one of [`Linking::removals`] is removed.
     pub fn removal(&mut self, to: &str, seen: Seen, beside: &[Beside]) -> Removal {
         let found = self.read.get(to).map_or(Found::Link, |row| row.found);
-        let mut stay = beside.iter().filter(|other| other.state != State::Removing);
+        let mut stay = beside
+            .iter()
+            .filter(|other| !other.own && other.state != State::Removing);
         if found == Found::Nothing && !seen.others && stay.clone().count() == 0 {
             return Removal::Pair;
         }
@@ -418,7 +428,7 @@ impl Linking {
         notes.collect()
     }
 
-    /// What HubSpot held before a link that stands and that this row did not make: what another link of ours found.
+    /// What HubSpot held before a link that stands and that this row did not make: what whoever made it found.
     fn found_by(&self, beside: &[Beside]) -> Found {
         let found = beside
             .iter()

@@ -146,6 +146,7 @@ impl Model {
         let rows = others.filter_map(|(other, memory)| {
             let row = memory.get(to)?;
             Some(Beside {
+                own: false,
                 same: self.kinds[other] == self.kinds[link],
                 found: row.found,
                 state: row.state,

@@ -56,9 +56,9 @@ impl Outlook {
 /// Of a row that is to be created: what the answer about its natural key means.
 pub fn of_create(rules: &Rules, answer: Answer, hits: &[Hit]) -> Outlook {
     match (answer, hits) {
-        (Answer::Create | Answer::GoOn { .. }, []) => Outlook::Create,
+        (Answer::Create | Answer::GoOn { .. } | Answer::Held, []) => Outlook::Create,
         // An upsert finds it and writes everything.
-        (Answer::Create | Answer::GoOn { .. }, [hit, ..]) => match &hit.owner {
+        (Answer::Create | Answer::GoOn { .. } | Answer::Held, [hit, ..]) => match &hit.owner {
             Some(owner) => Outlook::Refuse(rules.owned(&hit.id, owner)),
             None => Outlook::Adopt {
                 id: hit.id.clone(),

@@ -9,6 +9,11 @@ use hubsyncd::sync::change::{Key, ObjectIndex, Op};
 use hubsyncd::sync::doubt::Due;
 use hubsyncd::sync::linking::{Beside, NOW, Note, Pair};
 use hubsyncd::sync::record::Intent;
+use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+
+/// The key of a row of `hubsyncd.link`: object, row, link's name, target's id.
+type Place = (ObjectIndex, Key, String, String);
 
 /// A row of `hubsyncd.intent`.
 #[derive(Debug, Clone, Default)]
@@ -131,7 +136,38 @@ impl Model {
         }
     }
 
-    /// Our other links between the same two records.
+    /// Ends the link memory of rows that are gone; the row that holds such a row's record now is given it and named.
+    pub fn end_links(&mut self, object: ObjectIndex, over: &BTreeSet<&str>, now: i64) {
+        let ended = |(of, key, _, _): &Place| *of == object && over.contains(&**key);
+        let places: Vec<Place> = self.links.keys().filter(|place| ended(place)).cloned().collect();
+        let mut named = BTreeSet::new();
+        for place in places {
+            let Some(row) = self.links.remove(&place) else {
+                continue;
+            };
+            let waiting = self.intents.iter();
+            let waiting =
+                waiting.filter(|((of, _), intended)| *of == object && intended.hubspot_id == row.from);
+            let waiting = waiting.map(|((_, key), _)| key);
+            let holding = self.tables[object].iter();
+            let holding = holding.filter(|(_, holder)| holder.hubspot_id == row.from);
+            let heirs = waiting.chain(holding.map(|(key, _)| key));
+            let heir = heirs.filter(|key| !over.contains(&***key)).max().cloned();
+            let Some(heir) = heir.filter(|_| row.from.is_some()) else {
+                continue;
+            };
+            let (_, _, link, to) = place;
+            if let Entry::Vacant(vacant) = self.links.entry((object, heir.clone(), link, to)) {
+                vacant.insert(row);
+                named.insert(heir);
+            }
+        }
+        for key in named {
+            self.name(object, &key, Op::Update, now);
+        }
+    }
+
+    /// Our links between the same two records.
     pub fn links_beside(&self, object: ObjectIndex, link: usize, pairs: &[(Key, Pair)]) -> Vec<Vec<Beside>> {
         let own = &self.mapping.objects[object].links[link];
         let beside = |(key, pair): &(Key, Pair)| {
@@ -152,8 +188,9 @@ impl Model {
                         (&pair.from, &pair.to)
                     };
                     let ends = self.ends(*of, declared, reversed) == self.ends(object, own, false);
-                    if !this && ends && to == to_id && row.from.as_ref() == Some(from_id) {
+                    if ends && to == to_id && row.from.as_ref() == Some(from_id) {
                         found.push(Beside {
+                            own: this,
                             same: declared.label == own.label && (!reversed || own.label.is_none()),
                             found: row.found,
                             state: row.state,

@@ -9,7 +9,7 @@ use super::scene::PAYMENTS;
 use super::script::BAD;
 use super::world::World;
 use super::{records, ties};
-use hubsyncd::mapping::{On, OnDelete};
+use hubsyncd::mapping::On;
 use hubsyncd::sandbox::World as Portal;
 use hubsyncd::sync::change::{Key, ObjectIndex};
 
@@ -229,11 +229,6 @@ fn out_of_step(
                     text.to_owned()
                 }
             };
-            // Where records are kept nobody asks what became of the create of a row that is gone: it may have landed on
-            // the record of the row that has its natural key now.
-            let shared =
-                natural_key(declared, row).and_then(|value| model.natural_keys.get(&(object, value)));
-            let heir = declared.on_delete == OnDelete::Keep && shared.is_some_and(|rows| rows.len() > 1);
             let mut captured = row.captured.iter();
             let wanted = |columns: &super::model::Columns| {
                 columns
@@ -245,7 +240,7 @@ fn out_of_step(
             let explains = |columns: &super::model::Columns| {
                 let wanted = wanted(columns);
                 // What a create leaves out stays as an earlier one has left it.
-                normal(&wanted) == normal(held) || wanted.is_empty() || heir
+                normal(&wanted) == normal(held) || wanted.is_empty()
             };
             if !captured.any(explains) {
                 return Some(format!(

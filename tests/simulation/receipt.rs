@@ -205,10 +205,6 @@ fn apply(model: &mut Model, now: i64, receipt: &Receipt, work: Work<'_>) -> Vec<
             }
         }
     }
-    let over: BTreeSet<&str> = links_over.into_iter().collect();
-    model
-        .links
-        .retain(|(of, key, _, _), _| *of != object || !over.contains(&**key));
     for key in failures_over {
         model.failures.remove(&(object, Key::from(key), None));
     }
@@ -231,6 +227,7 @@ fn apply(model: &mut Model, now: i64, receipt: &Receipt, work: Work<'_>) -> Vec<
     for (key, note) in links {
         model.note_link(object, &Key::from(key), note, now);
     }
+    model.end_links(object, &links_over.into_iter().collect(), now);
     for failure in failures {
         note_failure(model, object, now, &failure);
     }

@@ -217,7 +217,10 @@ impl Store for Simulated {
                     Written::Done => entry.rename || (is_looked_up && new_id),
                     Written::Locked => entry.seqs.is_empty() || (is_looked_up && new_id),
                     Written::Lost { .. } => true,
-                    Written::Gone => mapping.objects[receipt.object].on_delete == OnDelete::Archive,
+                    Written::Gone => {
+                        let declared = &mapping.objects[receipt.object];
+                        declared.on_delete == OnDelete::Archive || !declared.links.is_empty()
+                    }
                     Written::Refused(_) => false,
                 }
             });

@@ -3,7 +3,8 @@
 //! The change that finds the row gone waits until the create can land no more; then HubSpot is asked for the natural key
 //! it was sent under. What it made is a record that lost its row, and goes the way of all of them. A record that a row
 //! holds, one that is older than the create, and one of several that nobody holds is none that could be told to be ours:
-//! it is left alone. Where records are kept nobody asks.
+//! it is left alone. A record that a row holds may have been written over by the create, where HubSpot keeps the natural key
+//! unique: then that row is named. Where records are kept only that is asked for.
 
 use super::item::{Fate, Item};
 use super::send::Sending;
@@ -25,7 +26,8 @@ impl Sending<'_> {
         if gone.is_empty() {
             return;
         }
-        if self.door.mapping.objects[self.object].on_delete == OnDelete::Keep {
+        if self.keeps() && self.rules().guarded {
+            // What was made stays, and nothing was written over.
             for at in gone {
                 items[at].exhumed = true;
             }
@@ -48,6 +50,11 @@ impl Sending<'_> {
             .filter_map(|at| Some((at, buried.remove(items[at].key())?)))
             .collect();
         self.open(items, graves).await;
+    }
+
+    /// Whether the records of deleted rows stay.
+    fn keeps(&self) -> bool {
+        self.door.mapping.objects[self.object].on_delete == OnDelete::Keep
     }
 
     /// Asks for those that can be known by now.
@@ -79,13 +86,14 @@ impl Sending<'_> {
         let Some(found) = self.find(items, &asked, &values).await else {
             return;
         };
-        let mut owners = Vec::new();
+        let (kept, mut owners) = (self.keeps(), Vec::new());
         for ((at, since), hits) in asked.into_iter().zip(since).zip(found) {
             let item = &mut items[at];
             item.exhumed = true;
             owners.extend(hits.iter().filter_map(|hit| hit.owner.clone()));
             match guard.made(since, &hits) {
                 Made::Nothing => {}
+                Made::Record(_) | Made::Unclear if kept => {}
                 Made::Record(id) => {
                     item.claimed.orphans.insert(id);
                 }

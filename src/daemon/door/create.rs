@@ -16,7 +16,7 @@ use crate::sync::outcome::Refusal;
 use crate::sync::pausing::Act;
 use crate::sync::plan::Step;
 use crate::sync::report::chain;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::debug;
@@ -152,6 +152,7 @@ impl Sending<'_> {
                 item.update_only = update_only;
             }
             Answer::Wait(until) => item.fate = self.wait(until),
+            Answer::Held => item.fate = Fate::Held,
             Answer::Refuse(refusal) => item.fate = Fate::Refused(refusal),
         }
     }
@@ -191,6 +192,17 @@ impl Sending<'_> {
                 }
             }
         }
+        // Claimed before it is asked who holds them: of two rows that are led to one record at a time one waits, and sees
+        // afterwards that the other holds it.
+        let mut busy: HashSet<(usize, &String)> = HashSet::new();
+        for (at, value) in asked.iter().zip(values) {
+            let of_value = ids.get(value).into_iter().flatten();
+            busy.extend(
+                of_value
+                    .filter(|id| !self.claim_id(items[*at].key(), id))
+                    .map(|id| (*at, id)),
+            );
+        }
         let owners = self
             .owners(items, asked, ids.values().flatten().cloned().collect())
             .await?;
@@ -199,6 +211,7 @@ impl Sending<'_> {
             let hit = |id: &String| Hit {
                 id: id.clone(),
                 owner: owners.get(id).filter(|owner| *owner != key).cloned(),
+                busy: busy.contains(&(*at, id)),
                 created_at: made.get(id).copied(),
             };
             ids.get(value).into_iter().flatten().map(hit).collect()

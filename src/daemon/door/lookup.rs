@@ -134,7 +134,7 @@ impl Sending<'_> {
     }
 
     /// Claims a HubSpot id for a row that is about to get it, so that no other batch gives it to another row.
-    fn claim_id(&self, key: &Key, id: &str) -> bool {
+    pub(super) fn claim_id(&self, key: &Key, id: &str) -> bool {
         let claim = [(Key::clone(key), claim_of(id))];
         self.door
             .desk

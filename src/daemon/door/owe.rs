@@ -26,11 +26,7 @@ impl Door {
         let begun = item.begun.unwrap_or(now);
         let own = self.doubts().owed(object, item.key(), begun, now);
         // A row that held the record before, or was to be made it, may be gone: its request may land nevertheless.
-        let inherited = self.records(object, item).into_iter().filter_map(|record| {
-            let doubts = self.doubts();
-            doubts.owed_record(object, &record, begun, now)
-        });
-        let inherited = inherited.reduce(Due::and);
+        let inherited = self.inherited(object, item, begun, now);
         // What a former holder had in flight is not known by row. A request of its may concern any row that has been
         // changed since it was read then: also one changed after the take-over and pushed at once, which the older
         // request would overwrite. So whatever is pushed for a change until the last of them has landed is due once
@@ -56,6 +52,17 @@ impl Door {
             .into_iter()
             .flatten()
             .reduce(Due::and)
+    }
+
+    /// What is owed to a row for requests of others that may land on what it was written to.
+    fn inherited(&self, object: ObjectIndex, item: &Item, begun: Duration, now: Duration) -> Option<Due> {
+        let doubts = self.doubts();
+        if !doubts.concern_records() {
+            return None;
+        }
+        let owed = |record: String| doubts.owed_record(object, &record, begun, now);
+        let records = self.records(object, item).into_iter();
+        records.filter_map(owed).reduce(Due::and)
     }
 
     /// The claims of what an accepted item was written to: its record, and the natural key that HubSpot keeps unique.

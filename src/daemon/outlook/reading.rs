@@ -181,6 +181,7 @@ impl Ends {
                 let of_value = found.get(value).into_iter().flatten();
                 of_value
                     .map(|done| Hit {
+                        busy: false,
                         id: done.id.clone(),
                         owner: owners.get(&done.id).filter(|owner| *owner != key).cloned(),
                         created_at: done.created_at,

@@ -14,6 +14,7 @@
 //!
 //! A receipt takes three round trips: BEGIN with all locks, all writes, COMMIT; two if no row is written.
 
+mod heir;
 mod orphan;
 mod statement;
 mod transaction;
@@ -97,8 +98,9 @@ pub struct Entry {
 pub enum Written {
     /// It stands.
     Done,
-    /// The row is gone from its table; its changes, failure, intent and link memory are deleted. Where deleted rows are
-    /// archived, the record that HubSpot gave it meanwhile is named by a change.
+    /// The row is gone from its table; its changes, failure, intent and link memory are deleted. A row that holds its
+    /// record now gets the link memory and is named. Where deleted rows are archived, the record that HubSpot gave it
+    /// meanwhile is named by a change.
     Gone,
     /// The row, or one of its audit entries, was not to be had; it keeps its changes (a row without any was given
     /// one) and is to be read and pushed again later.
@@ -224,7 +226,7 @@ impl Writer {
                 Written::Done => entry.rename || looked_up,
                 Written::Locked => entry.seqs.is_empty() || looked_up,
                 Written::Lost { .. } => true,
-                Written::Gone => self.statements.archives(),
+                Written::Gone => self.statements.archives() || self.statements.has_links(),
                 Written::Refused(_) => false,
             }
         })

@@ -3,6 +3,7 @@
 //! Texts that name the application's tables are made once per object; what touches our own tables is constant.
 //! Casts stand on parameters, never on key columns, so that the application's indexes serve.
 
+use super::heir;
 use crate::mapping::{Mapping, Object, OnDelete, TableName};
 use crate::postgres::catalog::Shape;
 use crate::postgres::changes::XID_FIRST;
@@ -38,6 +39,8 @@ pub(super) struct Statements {
     name_owners: String,
     name_lookups: Vec<String>,
     archives: bool,
+    has_links: bool,
+    end_links: String,
     audit: Option<Audit>,
 }
 
@@ -87,6 +90,8 @@ impl Statements {
             ),
             name_lookups: name_lookups(mapping, object, shapes, &keys),
             archives: declared.on_delete == OnDelete::Archive,
+            has_links: !declared.links.is_empty(),
+            end_links: heir::end_links(declared, shape),
             audit: mapping.audit.as_ref().map(audit),
         }
     }
@@ -166,6 +171,19 @@ impl Statements {
     /// Whether the HubSpot record of a row that is gone is archived.
     pub(super) fn archives(&self) -> bool {
         self.archives
+    }
+
+    /// Whether rows have links, of which something is remembered.
+    pub(super) fn has_links(&self) -> bool {
+        self.has_links
+    }
+
+    /// Ends the link memory of rows that are gone; what of it concerns a record that another row holds becomes that
+    /// row's, which is named.
+    pub(super) fn end_links<'a>(&'a self, object: &'a str, keys: Vec<&'a str>) -> Step<'a> {
+        Step::new(&self.end_links)
+            .with(object, Type::TEXT)
+            .with(keys, Type::TEXT_ARRAY)
     }
 
     /// Whether rows of other objects find their target among this object's rows.
@@ -305,9 +323,9 @@ pub(super) fn end_failures<'a>(object: &'a str, keys: Vec<&'a str>) -> Step<'a> 
         .with(keys, Type::TEXT_ARRAY)
 }
 
-/// Deletes rows of one of our tables by key.
-pub(super) fn delete<'a>(table: &'static str, object: &'a str, keys: Vec<&'a str>) -> Step<'a> {
-    let sql = format!("DELETE FROM hubsyncd.{table} WHERE object = $1 AND key = ANY($2)");
+/// Ends the intents of rows.
+pub(super) fn end_intents<'a>(object: &'a str, keys: Vec<&'a str>) -> Step<'a> {
+    let sql = "DELETE FROM hubsyncd.intent WHERE object = $1 AND key = ANY($2)";
     Step::new(sql)
         .with(object, Type::TEXT)
         .with(keys, Type::TEXT_ARRAY)

@@ -3,7 +3,7 @@
 //! The decision is pure, so that a simulated database writes what the real one would.
 
 use super::orphan;
-use super::statement;
+use super::statement::{self, Statements};
 use super::transaction::Part;
 use super::{Entry, Receipt, Writer, Written};
 use crate::postgres::pipeline::Step;
@@ -40,7 +40,7 @@ pub struct Work<'a> {
     /// Rows whose intent may hold a HubSpot id in vain, with the id they hold, if they are there: where deleted rows are
     /// archived, another id in the intent is named as a record to archive.
     pub in_vain: Vec<(&'a str, Option<&'a str>)>,
-    /// Rows whose link memory ends.
+    /// Rows whose link memory ends, or becomes that of the row which holds their record now.
     pub links_over: Vec<&'a str>,
     /// Rows whose failure, not that of a record they lost, ends.
     pub failures_over: Vec<&'a str>,
@@ -257,7 +257,7 @@ impl<'a> Work<'a> {
             // Before the intent forgets them.
             steps.push(orphan::name(object, &self.in_vain));
         }
-        self.own_steps(object, &mut steps);
+        self.own_steps(statements, object, &mut steps);
         if !self.ids.is_empty() || !self.touched.is_empty() {
             // The application's deferred triggers audit now, not after we have marked.
             steps.push(Step::simple("SET CONSTRAINTS ALL IMMEDIATE"));
@@ -267,8 +267,7 @@ impl<'a> Work<'a> {
     }
 
     /// The statements on our own tables.
-    fn own_steps(&'a self, object: &'a str, steps: &mut Vec<Step<'a>>) {
-        let over = [("link", &self.links_over), ("intent", &self.intents_over)];
+    fn own_steps(&'a self, statements: &'a Statements, object: &'a str, steps: &mut Vec<Step<'a>>) {
         if !self.failures_over.is_empty() {
             steps.push(statement::end_failures(object, self.failures_over.clone()));
         }
@@ -278,10 +277,8 @@ impl<'a> Work<'a> {
         if !self.not_archived.is_empty() {
             steps.push(orphan::not_archived(object, self.not_archived.clone()));
         }
-        for (table, keys) in over {
-            if !keys.is_empty() {
-                steps.push(statement::delete(table, object, keys.clone()));
-            }
+        if !self.intents_over.is_empty() {
+            steps.push(statement::end_intents(object, self.intents_over.clone()));
         }
         if !self.intents_buried.is_empty() {
             steps.push(intent::bury(object, self.intents_buried.clone()));
@@ -290,6 +287,10 @@ impl<'a> Work<'a> {
             steps.push(intent::owe(object, &self.owed));
         }
         steps.extend(links::notes(object, &self.links));
+        if !self.links_over.is_empty() {
+            // After what is noted of the links of a row that has the record by now.
+            steps.push(statements.end_links(object, self.links_over.clone()));
+        }
         if !self.failures.is_empty() {
             steps.push(statement::note_failures(object, self.failures.clone()));
         }
