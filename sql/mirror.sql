@@ -55,11 +55,15 @@ CREATE TABLE IF NOT EXISTS hubsyncd.mirror_deals (
     pass                bigint      NOT NULL
 ) WITH (fillfactor = 80);
 
--- For the lists that leave archived records out, and for finding a record by what it is known by. A hash index takes
--- values of any length, so that none can be refused for being long.
-CREATE INDEX IF NOT EXISTS mirror_contacts_live ON hubsyncd.mirror_contacts (hubspot_id) WHERE NOT archived;
-CREATE INDEX IF NOT EXISTS mirror_companies_live ON hubsyncd.mirror_companies (hubspot_id) WHERE NOT archived;
-CREATE INDEX IF NOT EXISTS mirror_deals_live ON hubsyncd.mirror_deals (hubspot_id) WHERE NOT archived;
+-- For the lists that leave archived records out, in HubSpot's order, which is that of the numbers that ids are; and for
+-- finding a record by what it is known by. A hash index takes values of any length, so that none can be refused for
+-- being long.
+CREATE INDEX IF NOT EXISTS mirror_contacts_live ON hubsyncd.mirror_contacts
+    ((length(hubspot_id)), (hubspot_id COLLATE "C")) WHERE NOT archived;
+CREATE INDEX IF NOT EXISTS mirror_companies_live ON hubsyncd.mirror_companies
+    ((length(hubspot_id)), (hubspot_id COLLATE "C")) WHERE NOT archived;
+CREATE INDEX IF NOT EXISTS mirror_deals_live ON hubsyncd.mirror_deals
+    ((length(hubspot_id)), (hubspot_id COLLATE "C")) WHERE NOT archived;
 CREATE INDEX IF NOT EXISTS mirror_contacts_email ON hubsyncd.mirror_contacts USING hash (email);
 CREATE INDEX IF NOT EXISTS mirror_companies_domain ON hubsyncd.mirror_companies USING hash (domain);
 

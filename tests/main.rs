@@ -53,6 +53,7 @@ mod links;
 mod linkshared;
 mod live;
 mod locks;
+mod mirrored_routes;
 mod newcomer;
 mod node;
 mod operating;

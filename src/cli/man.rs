@@ -15,7 +15,7 @@ const CODES: [(u8, &str); 8] = [
     (exit::OK, "All is well."),
     (
         exit::NO,
-        "The answer is no: unhealthy, a sweep with refused records, a demo whose ends differ.",
+        "The answer is no: unhealthy, a sweep with refused records, a pull with records that could not be stored, a demo whose ends differ.",
     ),
     (exit::USAGE, "The command line is wrong."),
     (
@@ -25,7 +25,7 @@ const CODES: [(u8, &str); 8] = [
     (exit::SOFTWARE, "A fault of the program."),
     (
         exit::TRY_AGAIN,
-        "It may work later: a lock, a sweep that ended incomplete.",
+        "It may work later: a lock, a sweep that ended incomplete, a pull that was cut short.",
     ),
     (exit::NOT_PERMITTED, "A right is missing, or a login is refused."),
     (

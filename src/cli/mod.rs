@@ -15,6 +15,7 @@ mod failures;
 mod health;
 mod logs;
 mod man;
+mod mirror;
 mod order;
 mod paint;
 mod plan;
@@ -75,6 +76,8 @@ enum Verb {
     Failures(failures::Arguments),
     /// Tell the whole story of one record: row, payload, what HubSpot holds, last answer, what happens next
     Explain(explain::Arguments),
+    /// Pull HubSpot's contacts, companies and deals into the mirror now, and show its progress
+    Mirror(mirror::Arguments),
     /// Ask the running daemon to take a changed configuration
     Reload(reload::Arguments),
     /// Try whether alerts arrive, or tell of a failed unit
@@ -139,6 +142,7 @@ pub fn main() -> ExitCode {
         Verb::Health(arguments) => alone(health::run(&surroundings, arguments)),
         Verb::Failures(arguments) => alone(failures::run(&surroundings, arguments)),
         Verb::Explain(arguments) => alone(explain::run(&surroundings, arguments)),
+        Verb::Mirror(arguments) => alone(mirror::run(&surroundings, arguments)),
         Verb::Reload(arguments) => alone(reload::run(&surroundings, arguments)),
         Verb::Alert(arguments) => alone(alert::run(&surroundings, arguments)),
         Verb::Demo(arguments) => threads().and_then(|threads| threads.block_on(demo::run(arguments))),

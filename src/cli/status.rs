@@ -123,7 +123,45 @@ fn shown(status: &Value, order: &Order) -> String {
         lines.push("last sweep  none yet".to_owned());
     }
     lines.push(format!("next sweep  {}", word(&status["next_sweep_at"])));
+    lines.extend(mirror(&status["mirror"]));
     lines.join("\n") + "\n\n" + &objects(&status["objects"], order)
+}
+
+/// A line for every kind of the mirror, and one for the pull that runs; nothing where it is off.
+fn mirror(mirror: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    // In the order in which they are pulled.
+    for kind in ["contacts", "companies", "deals"] {
+        let told = &mirror["kinds"][kind];
+        if !told.is_object() {
+            continue;
+        }
+        let complete = match told["complete_as_of"].as_str() {
+            Some(at) => format!("complete as of {at}"),
+            None => "not complete yet".to_owned(),
+        };
+        let complete = match told["stale"].as_bool() {
+            Some(true) => paint(&complete, Colour::Doubtful),
+            _ => complete,
+        };
+        let pending = number(&told["pending"]);
+        let errors = number(&told["error"]);
+        lines.push(format!(
+            "mirror      {kind} {}, {complete}, {pending} pending, {errors} errors",
+            number(&told["total"])
+        ));
+    }
+    let running = &mirror["running"];
+    if running.is_object() {
+        lines.push(format!(
+            "pulling     since {}: {} {} so far ({})",
+            word(&running["started_at"]),
+            number(&running["records"]),
+            word(&running["kind"]),
+            word(&running["pass"])
+        ));
+    }
+    lines
 }
 
 fn objects(objects: &Value, order: &Order) -> String {

@@ -3,7 +3,9 @@
 use super::board::{Board, Lease};
 use super::exit::USAGE;
 use super::mirror::request::{self, Extent, Pulls};
-use super::operations::{NotReloaded, Operations, Page, Refused, Ticket, TicketState, WaitingRow};
+use super::operations::{
+    MirrorPage, NotReloaded, Operations, Page, Refused, Ticket, TicketState, WaitingRow,
+};
 use super::outlook::explain::{Explanation, explain};
 use super::reload::{Ask, Reloaded};
 use super::sweep::request::{Reason, Requests};
@@ -11,7 +13,7 @@ use super::term::Doorway;
 use crate::config::Config;
 use crate::mapping::Mirrored;
 use crate::postgres::connect::Pool;
-use crate::postgres::{self, ErrorKind, causes, failures, runs};
+use crate::postgres::{self, ErrorKind, causes, failures, mirrored, runs};
 use crate::sync::backlog::Stage;
 use crate::sync::mirror::Pulled;
 use crate::sync::report::{Cause, CauseName, Failure, Run, chain};
@@ -203,6 +205,43 @@ impl Operations for Answers {
                 () = self.stop.cancelled() => None,
             };
             ended.ok_or_else(|| Refused::Unavailable("the daemon stops".to_owned()))
+        }
+        .boxed()
+    }
+
+    fn mirrored(
+        &self,
+        kind: Mirrored,
+        from: Option<String>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<MirrorPage, Refused>> {
+        async move {
+            let session = self.pool.get().await.map_err(unavailable)?;
+            let page = mirrored::page(&session, kind, from.as_deref(), limit).await;
+            let page = page.map_err(unavailable)?;
+            Ok(MirrorPage {
+                records: page.records,
+                next: page.next,
+                stale: page.stale,
+            })
+        }
+        .boxed()
+    }
+
+    fn in_hubspot(
+        &self,
+        kind: Mirrored,
+        from: Option<String>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<MirrorPage, Refused>> {
+        let _ = (kind, from, limit);
+        async move { Err(Refused::Unavailable("HubSpot is not asked".to_owned())) }.boxed()
+    }
+
+    fn standings(&self) -> BoxFuture<'_, Result<Vec<(String, String)>, Refused>> {
+        async move {
+            let session = self.pool.get().await.map_err(unavailable)?;
+            mirrored::standings(&session).await.map_err(unavailable)
         }
         .boxed()
     }

@@ -4,6 +4,7 @@
 //! the board's state and the clock, so that each of its rules is tested alone.
 
 use super::board::{Condition, Lease, Listener, State};
+use super::mirror::state::MirrorState;
 use crate::config;
 use serde::{Serialize, Serializer};
 use std::time::{Duration, Instant};
@@ -86,6 +87,7 @@ pub fn verdict(state: &State, limits: &config::Health, every: Duration, now: Ins
     checks.push(listener(state));
     checks.push(age(state, limits, now));
     checks.push(sweep(state, every, now, wall));
+    checks.extend(state.mirror.as_ref().map(|known| mirror(state, known, now, wall)));
     for object in &state.objects {
         if let Some(reason) = &object.paused {
             let name = format!("{}:paused", object.name);
@@ -169,6 +171,37 @@ fn sweep(state: &State, every: Duration, now: Instant, wall: i64) -> Check {
     };
     let status = if age >= allowed { Status::Fail } else { young };
     Check::aged(SWEEP_AGE, status, age, words)
+}
+
+/// The mirror's age is for who reads it: it warns and never fails, since nothing of a change waits for it. Before its
+/// first complete pass it has as long as a record has.
+fn mirror(state: &State, known: &MirrorState, now: Instant, wall: i64) -> Check {
+    let name = "mirror:age";
+    let up = now.saturating_duration_since(state.started);
+    let oldest = known.kinds.iter().min_by_key(|kind| kind.complete_as_of);
+    let Some(oldest) = oldest else {
+        return Check::of(name, Status::Pass, None);
+    };
+    let kind = oldest.kind.name();
+    let (age, words) = match oldest.complete_as_of {
+        Some(at) => {
+            let age = Duration::from_micros(wall.saturating_sub(at).try_into().unwrap_or_default());
+            let words = format!("the mirror of {kind} is complete as of {} ago", coarse(age));
+            (age, words)
+        }
+        None => (
+            up,
+            format!(
+                "the mirror of {kind} is not complete since the start {} ago",
+                coarse(up)
+            ),
+        ),
+    };
+    let status = match age > known.stale_after {
+        true => Status::Warn,
+        false => Status::Pass,
+    };
+    Check::aged(name, status, age, words)
 }
 
 fn coarse(age: Duration) -> humantime::FormattedDuration {

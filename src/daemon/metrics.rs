@@ -2,6 +2,7 @@
 //! scrape. Names follow Prometheus: prefix `hubsyncd_`, base units, no label that grows with the data.
 
 use super::board::{By, Counted, Lease, Listener, State};
+use super::mirror::state::MirrorState;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -10,7 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Upper bounds of a request's time, in seconds.
 const REQUEST_SECONDS: [f64; 11] = [0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
@@ -221,6 +222,9 @@ fn gauges(state: &State) -> Registry {
             number(remaining),
         );
     }
+    if let Some(mirror) = &state.mirror {
+        mirrored(&mut registry, mirror);
+    }
     let uptime = Seconds::default();
     uptime.set(state.started.elapsed().as_secs_f64());
     registry.register_with_unit("uptime", "How long the daemon runs", Unit::Seconds, uptime);
@@ -260,6 +264,55 @@ fn by_object(registry: &mut Registry, state: &State) {
         "How long the oldest change not yet pushed could be seen",
         Unit::Seconds,
         oldest,
+    );
+}
+
+fn mirrored(registry: &mut Registry, mirror: &MirrorState) {
+    let records = Family::<Labels, Gauge>::default();
+    let stale = Family::<Labels, Gauge>::default();
+    let complete = Family::<Labels, Seconds>::default();
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let wall = i64::try_from(wall.as_micros()).unwrap_or(i64::MAX);
+    for kind in &mirror.kinds {
+        let labels = vec![("kind", kind.kind.name().to_owned())];
+        let counts = [
+            ("synced", kind.synced),
+            ("pending", kind.pending),
+            ("error", kind.error),
+            ("archived", kind.archived),
+        ];
+        for (status, count) in counts {
+            let labels = [labels.clone(), vec![("status", status.to_owned())]].concat();
+            records.get_or_create(&labels).set(count);
+        }
+        stale
+            .get_or_create(&labels)
+            .set(mirror.is_stale(kind.kind, wall).into());
+        if let Some(at) = kind.complete_as_of {
+            let at = Duration::from_micros(at.try_into().unwrap_or_default());
+            complete.get_or_create(&labels).set(at.as_secs_f64());
+        }
+    }
+    registry.register(
+        "mirror_records",
+        "Records of the mirror, by kind and status",
+        records,
+    );
+    registry.register(
+        "mirror_stale",
+        "1 while a kind was not complete within stale-after",
+        stale,
+    );
+    registry.register_with_unit(
+        "mirror_complete_timestamp",
+        "As of when a kind of the mirror is complete",
+        Unit::Seconds,
+        complete,
+    );
+    registry.register(
+        "mirror_pull_running",
+        "1 while a pull of the mirror runs",
+        flag(mirror.running.is_some()),
     );
 }
 

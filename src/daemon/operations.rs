@@ -88,11 +88,50 @@ pub trait Operations: Send + Sync {
     /// [`Refused::Unavailable`] if it will not end in this process: the lease was lost, or the daemon stops.
     fn pulled(&self, id: String) -> BoxFuture<'_, Result<Arc<Pulled>, Refused>>;
 
+    /// A page of the mirror's records of a kind, from the record `from` on.
+    ///
+    /// # Errors
+    /// [`Refused::Unavailable`] while the database is.
+    fn mirrored(
+        &self,
+        kind: Mirrored,
+        from: Option<String>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<MirrorPage, Refused>>;
+
+    /// The same from HubSpot, at most 100; asks it by reads alone, also where another daemon pushes.
+    ///
+    /// # Errors
+    /// [`Refused::Unavailable`] if HubSpot does not answer, with its reason.
+    fn in_hubspot(
+        &self,
+        kind: Mirrored,
+        from: Option<String>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<MirrorPage, Refused>>;
+
+    /// Where the kinds of the mirror stand, by name, each a JSON object.
+    ///
+    /// # Errors
+    /// [`Refused::Unavailable`] while the database is.
+    fn standings(&self) -> BoxFuture<'_, Result<Vec<(String, String)>, Refused>>;
+
     /// Takes a changed configuration; what is under way is finished first.
     ///
     /// # Errors
     /// [`NotReloaded`]; then the configuration of before goes on.
     fn reload(&self) -> BoxFuture<'_, Result<Reloaded, NotReloaded>>;
+}
+
+/// Some records of the mirror, or of HubSpot in its place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MirrorPage {
+    /// Each a JSON object as the API answers it, by id in HubSpot's order.
+    pub records: Vec<String>,
+    /// The id that the next page begins with; `None` at the end.
+    pub next: Option<String>,
+    /// Whether the mirror is older than `stale-after`.
+    pub stale: bool,
 }
 
 /// A row that a change named and that is not pushed yet.

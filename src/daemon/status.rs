@@ -1,10 +1,16 @@
 //! `/status` and the documented trigger's answer: the board as JSON, in the documents' words and order.
 
+mod mirror;
+
 use super::board::{Lease, ObjectName, State};
 use crate::sync::report::{Counts, Run, Summary, moment};
+use mirror::MirrorStatus;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use std::time::Instant;
+
+/// The kind of run that is of the mapping's objects.
+const SWEEP: &str = "sweep";
 
 /// `/status`. Fields are added, never renamed.
 #[derive(Debug, Serialize)]
@@ -24,7 +30,7 @@ pub(super) struct Status {
     last_sweep: Option<Run>,
     next_sweep_at: Option<String>,
     limits: Limits,
-    mirror: Option<()>,
+    mirror: Option<MirrorStatus>,
 }
 
 #[derive(Debug, Serialize)]
@@ -46,7 +52,7 @@ struct Limits {
 }
 
 impl Status {
-    pub(super) fn of(state: State, names: &[ObjectName], now: Instant) -> Status {
+    pub(super) fn of(state: State, names: &[ObjectName], now: Instant, wall: i64) -> Status {
         let objects = state.objects.iter().map(|object| {
             let status = ObjectStatus {
                 pending: object.pending,
@@ -90,14 +96,18 @@ impl Status {
                 window_max: state.window.map(|(_, max)| max),
                 daily_remaining: state.daily_remaining,
             },
-            mirror: None,
+            mirror: state.mirror.map(|mirror| MirrorStatus::of(mirror, wall)),
         }
     }
 }
 
-/// The run with its summary in the order of the mapping, every object of which has an entry; objects that the
+/// A sweep's run with its summary in the order of the mapping, every object of which has an entry; objects that the
 /// mapping no longer has come last.
 pub(super) fn ordered(mut run: Run, names: &[ObjectName]) -> Run {
+    // A pull is of HubSpot's kinds, not of the mapping's objects.
+    if run.kind != SWEEP {
+        return run;
+    }
     let mut entries: Vec<(String, Counts)> = names
         .iter()
         .map(|object| (object.name.clone(), run.summary.of(&object.name)))

@@ -6,7 +6,9 @@ use hubsyncd::daemon::board::{Board, Condition, Lease, Listener};
 use hubsyncd::daemon::health::Limits;
 use hubsyncd::daemon::http::{Context, Server};
 use hubsyncd::daemon::mirror::request::{self, Extent};
-use hubsyncd::daemon::operations::{NotReloaded, Operations, Page, Refused, Ticket, TicketState, WaitingRow};
+use hubsyncd::daemon::operations::{
+    MirrorPage, NotReloaded, Operations, Page, Refused, Ticket, TicketState, WaitingRow,
+};
 use hubsyncd::daemon::outlook::explain::Explanation;
 use hubsyncd::daemon::reload::Reloaded;
 use hubsyncd::mapping::{Mapping, Mirrored};
@@ -26,12 +28,39 @@ pub const SECRET: &str = "s3cret-of-the-cron";
 /// 2027-01-15 08:00 UTC, in microseconds.
 pub const NOW: i64 = 1_800_000_000_000_000;
 
+/// How it goes with the mirror's records, of which there are 250 of each kind, numbered from 1.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Going {
+    /// Postgres cannot be read, from this record on.
+    pub unreadable_from: Option<u64>,
+    /// HubSpot does not answer.
+    pub unanswered: bool,
+    /// The mirror is older than `stale-after`.
+    pub stale: bool,
+}
+
+impl Going {
+    const RECORDS: u64 = 250;
+
+    fn page(self, from: Option<&str>, limit: usize) -> MirrorPage {
+        let from: u64 = from.map_or(1, |from| from.parse().unwrap());
+        let end = Self::RECORDS.min(from + limit as u64 - 1);
+        MirrorPage {
+            records: (from..=end).map(|id| format!("{{\"id\":\"{id}\"}}")).collect(),
+            next: (end < Self::RECORDS).then(|| (end + 1).to_string()),
+            stale: self.stale,
+        }
+    }
+}
+
 /// The tasks' side of the socket, as a test wants it.
 pub struct Desk {
     /// What every sweep comes to.
     pub run: Run,
     /// Whether another daemon pushes.
     standby: bool,
+    /// What of the mirror goes wrong.
+    pub mirror: Going,
     asked: Mutex<Vec<String>>,
 }
 
@@ -59,6 +88,7 @@ impl Desk {
                 summary: Summary(summary),
             },
             standby: false,
+            mirror: Going::default(),
             asked: Mutex::default(),
         }
     }
@@ -208,6 +238,42 @@ impl Operations for Desk {
             finished_at: NOW + 1_234_567,
         };
         Box::pin(async { Ok(Arc::new(pulled)) })
+    }
+
+    fn mirrored(
+        &self,
+        kind: Mirrored,
+        from: Option<String>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<MirrorPage, Refused>> {
+        self.note(format!("mirrored {} {from:?} {limit}", kind.name()));
+        let begins: u64 = from.as_deref().map_or(1, |from| from.parse().unwrap());
+        let unreadable = self.mirror.unreadable_from.is_some_and(|first| begins >= first);
+        let page = match unreadable {
+            true => Err(Refused::Unavailable("the table is gone".to_owned())),
+            false => Ok(self.mirror.page(from.as_deref(), limit)),
+        };
+        Box::pin(async { page })
+    }
+
+    fn in_hubspot(
+        &self,
+        kind: Mirrored,
+        from: Option<String>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<MirrorPage, Refused>> {
+        self.note(format!("in_hubspot {} {from:?} {limit}", kind.name()));
+        let page = match self.mirror.unanswered {
+            true => Err(Refused::Unavailable("HubSpot is away".to_owned())),
+            false => Ok(self.mirror.page(from.as_deref(), limit)),
+        };
+        Box::pin(async { page })
+    }
+
+    fn standings(&self) -> BoxFuture<'_, Result<Vec<(String, String)>, Refused>> {
+        let of = |total: u32| format!("{{\"total\":{total}}}");
+        let standings = vec![("deals".to_owned(), of(3)), ("contacts".to_owned(), of(1))];
+        Box::pin(async { Ok(standings) })
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<Reloaded, NotReloaded>> {

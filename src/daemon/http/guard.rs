@@ -20,6 +20,9 @@ use subtle::ConstantTimeEq;
 /// The documented manual trigger, which acts on GET too.
 pub(super) const TRIGGER: &str = "/api/admin/cron/batch-sync-hubspot";
 
+/// Where the mirror's routes begin; each may make the daemon ask HubSpot, on GET too.
+pub(super) const MIRROR: &str = "/api/admin/hubspot/";
+
 /// What TCP clients may ask without the secret.
 const OPEN_ROUTES: [&str; 2] = ["/livez", "/health"];
 
@@ -93,7 +96,8 @@ impl Gate {
             return Some(([(header::WWW_AUTHENTICATE, "Bearer")], refusal).into_response());
         }
         let acts = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
-            || [TRIGGER, dashboard::RECORD].contains(&path);
+            || [TRIGGER, dashboard::RECORD].contains(&path)
+            || path.starts_with(MIRROR);
         if acts && is_foreign(headers, host) {
             return Some(
                 failure(StatusCode::FORBIDDEN, "a page of another site may not do this").into_response(),

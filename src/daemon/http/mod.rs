@@ -8,6 +8,7 @@
 
 mod dashboard;
 mod guard;
+mod mirror;
 mod routes;
 mod session;
 mod socket;

@@ -3,6 +3,7 @@
 use super::Context;
 use super::dashboard;
 use super::guard::{Gate, TRIGGER, guard};
+use super::mirror;
 use crate::daemon::health::{self, Verdict};
 use crate::daemon::operations::{NotReloaded, Page, Refused, TicketState};
 use crate::daemon::status::{Status, TriggerAnswer, ordered};
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant, SystemTime};
 const STALL_LIMIT: Duration = Duration::from_secs(30);
 /// How long the database may take to answer what a client asks for.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Clients that wait for a sweep at one time; fewer than connections, so that others are still answered.
+/// Clients that wait for a sweep or a pull at one time; fewer than connections, so that others are still answered.
 const WAITING_MAX: usize = 32;
 /// Items of a list that are sent if nobody says how many, and at most.
 const PAGE_DEFAULT: usize = 50;
@@ -49,7 +50,11 @@ pub(super) fn everything(context: Arc<Context>, gate: Gate) -> Router {
         .route("/failures/retry", post(retry))
         .route("/reload", post(reload))
         .route(TRIGGER, get(trigger).post(trigger));
-    finish(observed().merge(acting).merge(dashboard::pages()), context, gate)
+    let all = observed()
+        .merge(acting)
+        .merge(mirror::routes())
+        .merge(dashboard::pages());
+    finish(all, context, gate)
 }
 
 /// What everybody on the machine may ask.
@@ -156,7 +161,13 @@ async fn metrics(State(desk): Shared) -> Response {
 
 async fn status(State(desk): Shared) -> Response {
     let board = &desk.context.board;
-    Json(Status::of(board.state(), &board.objects(), Instant::now())).into_response()
+    Json(Status::of(
+        board.state(),
+        &board.objects(),
+        Instant::now(),
+        wall_micros(),
+    ))
+    .into_response()
 }
 
 async fn sweep(State(desk): Shared, Query(parameters): Parameters) -> Result<Response, Failure> {
@@ -290,7 +301,7 @@ pub(super) fn page_of(parameters: &BTreeMap<String, String>) -> Result<(Option<S
     Ok((parameters.get("after").cloned(), limit))
 }
 
-fn check_parameters(parameters: &BTreeMap<String, String>, known: &[&str]) -> Result<(), Failure> {
+pub(super) fn check_parameters(parameters: &BTreeMap<String, String>, known: &[&str]) -> Result<(), Failure> {
     match parameters.keys().find(|name| !known.contains(&name.as_str())) {
         None => Ok(()),
         Some(_) => {
@@ -338,18 +349,18 @@ pub(super) fn words(refusal: &Refused) -> String {
     }
 }
 
-/// A client that waits for a sweep.
-struct Waiting<'a>(&'a AtomicUsize);
+/// A client that waits for a sweep or a pull.
+pub(super) struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
-    fn enter(desk: &'a Desk) -> Result<Waiting<'a>, Failure> {
+    pub(super) fn enter(desk: &'a Desk) -> Result<Waiting<'a>, Failure> {
         let place = Waiting(&desk.waiting);
         if desk.waiting.fetch_add(1, Ordering::Relaxed) < WAITING_MAX {
             Ok(place)
         } else {
             Err(failure(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "too many clients wait for a sweep already",
+                "too many clients wait already",
             ))
         }
     }

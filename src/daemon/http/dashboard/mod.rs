@@ -7,6 +7,7 @@
 mod chart;
 mod failures;
 mod frame;
+mod mirror;
 mod overview;
 mod record;
 mod runs;

@@ -2,7 +2,7 @@
 
 use super::frame::{Mood, Page, Tab};
 use super::words::{self, number, span};
-use super::{CHANGES, FAILURES, HOME, RUNS, SWEEP, chart, failures, runs, token, unreadable};
+use super::{CHANGES, FAILURES, HOME, RUNS, SWEEP, chart, failures, mirror, runs, token, unreadable};
 use crate::daemon::board::{Lease, ObjectState, State as Known};
 use crate::daemon::health::{self, Status, Verdict};
 use crate::daemon::http::routes::{Desk, Failure, Parameters, Shared, failure, refused, wall_micros};
@@ -51,6 +51,7 @@ pub(super) async fn page(State(desk): Shared, Query(parameters): Parameters) -> 
             }
         }
         section.card { h2 { "Objects" } (objects(&known, now, wall)) }
+        (mirror::section(known.mirror.as_ref(), wall))
         section.card {
             h2 { "Last runs" }
             @match flatten(recent) {
@@ -151,9 +152,14 @@ fn tiles(desk: &Desk, known: &Known, minutes: &[Minute], now: Instant, wall: i64
             (last_sweep(known, wall))
             (next_sweep(desk, known, wall))
             (daemon(known, now))
-            (tile("Mirror", html! { "off" }, html! { "HubSpot → Postgres is not configured" }))
+            (mirrored(known, wall))
         }
     }
+}
+
+fn mirrored(known: &Known, wall: i64) -> Markup {
+    let (value, more) = mirror::tile(known.mirror.as_ref(), wall);
+    tile("Mirror", value, more)
 }
 
 fn tile(name: &str, value: Markup, more: Markup) -> Markup {
