@@ -31,6 +31,56 @@ async fn verb(stage: &Stage, arguments: &[&str]) -> (i32, String) {
     )
 }
 
+/// A verb that goes on, and what it prints.
+struct Going {
+    child: std::process::Child,
+    said: tempfile::NamedTempFile,
+}
+
+impl Going {
+    fn begin(stage: &Stage, arguments: &[&str]) -> Going {
+        let said = tempfile::NamedTempFile::new().unwrap();
+        let mut command = stage.command("daemon");
+        command.args(arguments);
+        command.stdout(said.reopen().unwrap());
+        // At the end of what the other stream has said.
+        let errors = std::fs::OpenOptions::new()
+            .append(true)
+            .open(said.path())
+            .unwrap();
+        command.stderr(errors);
+        Going {
+            child: command.spawn().unwrap(),
+            said,
+        }
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(self.said.path()).unwrap()
+    }
+
+    async fn says(&self, words: &str) {
+        wait_until(words, async || self.said().contains(words)).await;
+    }
+
+    async fn ended(&mut self) -> Option<i32> {
+        let mut code = None;
+        wait_until("the verb ends", async || {
+            code = self.child.try_wait().unwrap();
+            code.is_some()
+        })
+        .await;
+        code.unwrap().code()
+    }
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 async fn bad_contact(stage: &Stage) -> Daemon {
     stage.known_contact("good").await;
     stage.sandbox.refuse_record(CONTACTS, "student_id", "bad", None);
@@ -173,4 +223,68 @@ async fn the_verbs_speak_with_the_running_daemon() {
     assert_eq!(daemon.stop().await, Some(0));
     let (code, _) = verb(&stage, &["health"]).await;
     assert_eq!(code, 1, "nobody answers");
+}
+
+#[tokio::test]
+async fn a_sweep_shows_how_it_goes_and_what_keeps_it_from_beginning() {
+    let stage = Stage::new("progress").await;
+    stage.known_contact("s1").await;
+    stage.known_exam().await;
+    let daemon = stage.start().await;
+    let held = stage.sandbox.hold(Endpoint::Update, When::Before);
+    let mut sweep = Going::begin(&stage, &["sweep"]);
+    assert!(held.reached(DEADLINE).await);
+    sweep.says("sweeping: ").await;
+    held.release();
+    assert_eq!(sweep.ended().await, Some(0), "{}", sweep.said());
+    assert!(
+        sweep
+            .said()
+            .ends_with("complete: contacts 1 updated; mock_exams 1 updated\n"),
+        "{}",
+        sweep.said()
+    );
+
+    let limit = |limit: i32| {
+        format!(
+            "ALTER DATABASE \"{}\" CONNECTION LIMIT {limit}",
+            stage.database.name
+        )
+    };
+    stage.sql(&limit(0)).await;
+    stage
+        .sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'hubsyncd' AND datname = current_database()")
+        .await;
+    wait_until("the daemon misses its database", async || {
+        daemon.get("/health").await.0 == 503
+    })
+    .await;
+    let mut sweep = Going::begin(&stage, &["sweep"]);
+    sweep.says("waiting to sweep: database: ").await;
+    stage.sql(&limit(-1)).await;
+    assert_eq!(sweep.ended().await, Some(0), "{}", sweep.said());
+}
+
+#[tokio::test]
+async fn a_watched_status_outlives_the_daemon_and_shows_the_next_one() {
+    let stage = Stage::new("watched").await;
+    let daemon = stage.start().await;
+    let mut watch = Going::begin(&stage, &["status", "--watch"]);
+    let frames = || watch.said().matches("this daemon pushes").count();
+    wait_until("it looks again", async || frames() >= 2).await;
+    assert_eq!(daemon.stop().await, Some(0));
+    watch.says("cannot be reached").await;
+    let before = frames();
+    let daemon = stage.start().await;
+    wait_until("it shows the next one", async || frames() > before).await;
+    let pid = watch.child.id().to_string();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(watch.ended().await, Some(0), "{}", watch.said());
+    drop(daemon);
 }

@@ -319,7 +319,33 @@ async fn stalled_clients_harm_nobody() {
     let health = served.settings.health_socket.clone().unwrap();
     let (code, _) = ask(UnixStream::connect(&health).await.unwrap(), "GET /livez").await;
     assert_eq!(code, 200, "one listener's clients are not another's");
-    // Every place is taken; the stalled ones lose theirs after the time a head may take.
+    // Every place is taken: who comes now waits.
+    let mut late = UnixStream::connect(&served.settings.socket).await.unwrap();
+    late.write_all(b"GET /livez HTTP/1.1\r\nHost: hubsyncd\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    let soon = tokio::time::timeout(Duration::from_millis(300), late.read_to_end(&mut answer)).await;
+    assert!(soon.is_err(), "there are as many places as were taken");
+    // The stalled ones lose theirs after the time a head may take.
+    late.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"));
+    assert_eq!(served.ask("GET /status").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_no_answer_is_let_go() {
+    let served = Served::start(Desk::new("complete", None));
+    let mut deaf = UnixStream::connect(&served.settings.socket).await.unwrap();
+    let ask_on = async {
+        while deaf
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: hubsyncd\r\n\r\n")
+            .await
+            .is_ok()
+        {}
+    };
+    let let_go = tokio::time::timeout(Duration::from_secs(60), ask_on).await;
+    assert!(let_go.is_ok(), "its answers are not kept for ever");
     assert_eq!(served.ask("GET /status").await.0, 200);
 }
 
@@ -327,12 +353,16 @@ async fn stalled_clients_harm_nobody() {
 async fn an_endless_head_is_cut_off() {
     let served = Served::start(Desk::new("complete", None));
     let mut stream = UnixStream::connect(&served.settings.socket).await.unwrap();
-    let head = format!(
-        "GET /status HTTP/1.1\r\nHost: hubsyncd\r\nx: {}",
-        "y".repeat(1 << 20)
-    );
-    // The daemon may hang up before it has taken all of it.
-    let _ = stream.write_all(head.as_bytes()).await;
+    stream
+        .write_all(b"GET /status HTTP/1.1\r\nHost: hubsyncd\r\nx: ")
+        .await
+        .unwrap();
+    let (part, mut sent) = (vec![b'y'; 64 << 10], 0);
+    // The daemon hangs up before it has taken much of it.
+    while sent < 64 << 20 && stream.write_all(&part).await.is_ok() {
+        sent += part.len();
+    }
+    assert!(sent < 8 << 20, "{sent} bytes of a head were taken");
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
     assert!(

@@ -33,9 +33,31 @@ async fn a_socket_whose_directory_is_missing_gets_it_and_one_that_cannot_be_boun
     let mut daemon = stage.launch("nowhere");
     assert_eq!(daemon.ended().await, Some(69), "{}", daemon.log());
     let log = daemon.log();
-    for part in [nowhere.to_str().unwrap(), "No such file", "hint: look at [http]"] {
+    for part in [
+        nowhere.to_str().unwrap(),
+        "No such file",
+        "\"hint\":\"make the directory",
+        "\"exit_code\":69",
+    ] {
         assert!(log.contains(part), "{part}: {log}");
     }
+    for line in log.lines() {
+        let event: serde_json::Value =
+            serde_json::from_str(line).expect("logs in a pipe are JSON to the last line");
+        assert!(event["message"].is_string(), "{line}");
+    }
+
+    stage.set("HUBSYNCD_SOCKET", place.to_str().unwrap());
+    let first = stage.launch("first");
+    wait_until("the first listens", async || place.exists()).await;
+    let mut second = stage.launch("second");
+    assert_eq!(second.ended().await, Some(69), "{}", second.log());
+    assert!(
+        second.log().contains("somebody listens there already"),
+        "{}",
+        second.log()
+    );
+    assert_eq!(first.stop().await, Some(0), "and is left alone");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,25 +35,39 @@ pub(super) struct Answer {
 impl Answer {
     /// The body as JSON.
     pub(super) fn json(&self) -> Result<serde_json::Value, Failure> {
+        self.read()
+    }
+
+    /// The body as JSON of a known form.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         serde_json::from_str(&self.text)
             .context("the daemon's answer is no JSON")
             .map_err(|error| Failure::new(exit::SOFTWARE, error))
     }
 
-    /// The body, if the daemon did what it was asked.
+    /// The answer, if the daemon did what it was asked; else its words are the error.
     pub(super) fn accepted(self) -> Result<Answer, Failure> {
         if self.code.is_success() {
             return Ok(self);
         }
         let body: serde_json::Value = serde_json::from_str(&self.text).unwrap_or_default();
-        let words = body["error"].as_str().unwrap_or("no reason was given").to_owned();
-        let code = match self.code {
-            StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => exit::NO,
-            StatusCode::CONFLICT => exit::UNAVAILABLE,
-            _ => exit::TRY_AGAIN,
+        let words = body["error"].as_str().map(str::to_owned);
+        let words =
+            words.unwrap_or_else(|| format!("the daemon answers {} without a reason", self.code.as_u16()));
+        let (code, hint) = match self.code {
+            StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => (exit::NO, None),
+            // Its words name the daemon to ask.
+            StatusCode::CONFLICT => (exit::UNAVAILABLE, None),
+            _ => (
+                exit::TRY_AGAIN,
+                Some("`hubsyncd health` says how the daemon is; then try again"),
+            ),
         };
-        let error = anyhow!(words).context(format!("the daemon refuses ({})", self.code.as_u16()));
-        Err(Failure::new(code, error))
+        let failure = Failure::new(code, anyhow!(words));
+        Err(match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        })
     }
 }
 

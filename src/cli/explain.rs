@@ -1,12 +1,13 @@
 //! `hubsyncd explain OBJECT KEY`: one record, whole story.
 
 use super::failure::{Failure, print};
-use super::paint::{Colour, paint, table};
+use super::paint::{Colour, aligned, paint, tamed, to_the_second};
 use super::{Surroundings, configuration};
 use crate::config::Needs;
 use crate::daemon::exit;
 use crate::daemon::outlook::explain::{self, Explanation, Link};
 use crate::sync::prospect::often;
+use crate::sync::report::moment;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -27,7 +28,7 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Re
         let json = serde_json::to_string(&explanation);
         json.map_err(|error| Failure::new(exit::SOFTWARE, anyhow::Error::new(error)))? + "\n"
     } else {
-        shown(&explanation)
+        tamed(&shown(&explanation))
     };
     print(&text)?;
     Ok(exit::OK)
@@ -139,7 +140,7 @@ fn properties(told: &Explanation, sent: &std::collections::BTreeMap<String, Stri
             .map(|cell| cell.replace(['\t', '\n', '\r'], " "))
             .to_vec()
     });
-    table(
+    aligned(
         &["PROPERTY", "TO SEND", "IN HUBSPOT", ""],
         &rows.collect::<Vec<_>>(),
     )
@@ -186,7 +187,7 @@ fn answers(told: &Explanation) -> String {
         let times = format!(
             "{}{record}, last at {}: {}: {}{id}",
             often(failure.attempts),
-            crate::sync::report::moment(failure.last_failed_at),
+            to_the_second(&moment(failure.last_failed_at)),
             failure.category,
             failure.message
         );

@@ -28,10 +28,28 @@ impl Failure {
         self
     }
 
+    /// What happened and why, in one line.
+    pub(super) fn words(&self) -> String {
+        let mut words = self.error.to_string();
+        for cause in self.error.chain().skip(1) {
+            let cause = cause.to_string();
+            if !words.contains(&cause) {
+                words.push_str(&format!(": {cause}"));
+            }
+        }
+        words
+    }
+
     /// Prints [`Failure::lines`].
     pub(super) fn print(&self) {
         // There is nobody to tell if stderr is gone.
         let _ = std::io::stderr().write_all(self.lines().as_bytes());
+    }
+
+    /// Logs all of it as one event.
+    pub(super) fn log(&self) {
+        let hint = self.hint.as_deref().unwrap_or_default();
+        tracing::error!(exit_code = self.code, hint, "hubsyncd ends: {}", self.words());
     }
 
     /// `error:`, `caused by:` for every cause that says something new, `hint:`.

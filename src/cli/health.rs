@@ -1,11 +1,12 @@
 //! `hubsyncd health`: for monitors that look at exit codes.
 
-use super::client::{Daemon, SOON};
+use super::Surroundings;
+use super::client::{Answer, Daemon, SOON};
 use super::failure::{Failure, print};
 use super::paint::{Colour, paint};
-use super::{Surroundings, client};
 use crate::daemon::exit;
 use hyper::Method;
+use serde_json::json;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -20,20 +21,20 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Re
     let answer = match daemon.ask(Method::GET, "/health", Some(SOON)).await {
         Ok(answer) => answer,
         Err(failure) => {
+            if arguments.json {
+                print(&format!(
+                    "{}\n",
+                    json!({ "status": "fail", "output": failure.words() })
+                ))?;
+            }
             failure.print();
             return Ok(exit::NO);
         }
     };
-    let (status, why) = said(&answer)?;
-    let colour = match status.as_str() {
-        "pass" => Colour::Good,
-        "warn" => Colour::Doubtful,
-        _ => Colour::Bad,
-    };
     print(&if arguments.json {
         format!("{}\n", answer.text)
     } else {
-        format!("{}: {why}\n", paint(&status, colour))
+        line(&answer)? + "\n"
     })?;
     Ok(if answer.code.is_success() {
         exit::OK
@@ -42,9 +43,15 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Re
     })
 }
 
-/// The verdict and its reason.
-fn said(answer: &client::Answer) -> Result<(String, String), Failure> {
+/// The verdict and why, in one line.
+pub(super) fn line(answer: &Answer) -> Result<String, Failure> {
     let verdict = answer.json()?;
     let word = |name: &str| verdict[name].as_str().unwrap_or("unknown").to_owned();
-    Ok((word("status"), word("output")))
+    let status = word("status");
+    let colour = match status.as_str() {
+        "pass" => Colour::Good,
+        "warn" => Colour::Doubtful,
+        _ => Colour::Bad,
+    };
+    Ok(format!("{}: {}", paint(&status, colour), word("output")))
 }

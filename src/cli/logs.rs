@@ -12,20 +12,29 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// The crate whose lines may be seen at every level.
 const OURS: &str = env!("CARGO_CRATE_NAME");
 
+/// Who reads the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    /// People: on a terminal, or by `journalctl`.
+    People,
+    /// Programs: a line is a JSON object, and nothing else may stand between.
+    Programs,
+}
+
 /// Starts the log. `RUST_LOG` chooses what is in it; without it, everything from `info`. Of other crates only warnings
 /// and errors are ever in it: the Postgres client logs the parameters of its queries at `debug` and what triggers of
 /// the application say at `info`, and both may hold values of rows.
-pub(super) fn start() {
-    start_from("info", false);
+pub(super) fn start() -> For {
+    start_from("info", false)
 }
 
 /// Starts the log of a verb that shows on a terminal how it goes: there, warnings without being asked for more.
 pub(super) fn start_beside_progress() {
     let terminal = std::io::stderr().is_terminal();
-    start_from(if terminal { "warn" } else { "info" }, terminal);
+    let _ = start_from(if terminal { "warn" } else { "info" }, terminal);
 }
 
-fn start_from(level: &str, over_progress: bool) {
+fn start_from(level: &str, over_progress: bool) -> For {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let filter = EnvFilter::builder().parse_lossy(if wanted.is_empty() { level } else { &wanted });
     let ours = filter_fn(|about| about.target().starts_with(OURS) || *about.level() <= Level::WARN);
@@ -35,16 +44,19 @@ fn start_from(level: &str, over_progress: bool) {
         .with_writer(move || Terminal { over_progress })
         .with_target(false);
     // The log can be started once; a second start, by a test in this process, changes nothing.
-    let _ = if std::io::stderr().is_terminal() {
-        log.with(people.with_ansi(colour)).try_init()
-    } else if is_journal()
+    if std::io::stderr().is_terminal() {
+        let _ = log.with(people.with_ansi(colour)).try_init();
+        return For::People;
+    }
+    if is_journal()
         && let Ok(journal) = tracing_journald::layer()
     {
-        log.with(journal).try_init()
-    } else {
-        let json = tracing_subscriber::fmt::layer().json().flatten_event(true);
-        log.with(json.with_writer(std::io::stderr)).try_init()
-    };
+        let _ = log.with(journal).try_init();
+        return For::People;
+    }
+    let json = tracing_subscriber::fmt::layer().json().flatten_event(true);
+    let _ = log.with(json.with_writer(std::io::stderr)).try_init();
+    For::Programs
 }
 
 /// Stderr that is a terminal, whose present line may show progress: a line of the log takes its place.

@@ -1,7 +1,7 @@
 //! `hubsyncd plan`: what a sweep would do, by reads alone.
 
 use super::failure::{Failure, print};
-use super::paint::{Colour, paint, table};
+use super::paint::{Colour, aligned, paint, tamed};
 use super::{Surroundings, configuration};
 use crate::config::Needs;
 use crate::daemon::exit;
@@ -35,7 +35,7 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Re
         let json = serde_json::to_string(&plan);
         json.map_err(|error| Failure::new(exit::SOFTWARE, anyhow::Error::new(error)))? + "\n"
     } else {
-        shown(&plan)
+        tamed(&shown(&plan))
     };
     print(&text)?;
     Ok(exit::OK)
@@ -72,7 +72,7 @@ fn shown(plan: &Plan) -> String {
         let counts = counts.iter().map(u64::to_string);
         std::iter::once(object.name.clone()).chain(counts).collect()
     });
-    let mut text = table(&heads, &rows.collect::<Vec<Vec<String>>>());
+    let mut text = aligned(&heads, &rows.collect::<Vec<Vec<String>>>());
     for object in &plan.objects {
         for refused in &object.tally.examples {
             let words = format!(
@@ -91,11 +91,14 @@ fn shown(plan: &Plan) -> String {
             ));
         }
         if object.tally.refused_before > 0 {
-            let words = format!(
-                "note     {}: {} rows were refused the last time, and are tried again (see: hubsyncd failures)\n",
-                object.name, object.tally.refused_before
-            );
-            text.push_str(&words);
+            let rows = match object.tally.refused_before {
+                1 => "1 row was refused the last time, and is tried again".to_owned(),
+                many => format!("{many} rows were refused the last time, and are tried again"),
+            };
+            text.push_str(&format!(
+                "note     {}: {rows} (see: hubsyncd failures)\n",
+                object.name
+            ));
         }
     }
     let searches = match plan.searches {

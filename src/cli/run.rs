@@ -15,8 +15,18 @@ pub(super) struct Arguments {
 /// Runs the daemon until it is told to stop.
 pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Result<u8, Failure> {
     let config = configuration(surroundings, Needs::Everything)?;
-    logs::start();
-    if arguments.setup {
+    let log = logs::start();
+    let ended = serve(surroundings, config, arguments.setup).await;
+    if let (Err(failure), logs::For::Programs) = (&ended, log) {
+        // Whoever reads JSON reads this last line as well.
+        failure.log();
+        return Ok(failure.code);
+    }
+    ended
+}
+
+async fn serve(surroundings: &Surroundings, config: Config, prepare: bool) -> Result<u8, Failure> {
+    if prepare {
         setup::before_run(&config).await?;
     }
     let path = surroundings.config.clone();

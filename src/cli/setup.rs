@@ -9,7 +9,6 @@ use crate::postgres::setup::{self, Options, Report};
 use crate::postgres::uninstall::uninstall;
 use crate::postgres::{Address, Error, ErrorKind, Inspection, Session, connect};
 use secrecy::ExposeSecret;
-use std::io::Write;
 
 /// The role of the daemon if nobody names one.
 const ROLE: &str = "hubsyncd";
@@ -107,8 +106,10 @@ pub(super) async fn before_run(config: &Config) -> Result<(), Failure> {
     let mut session = open(&address).await?;
     let report = setup::setup(&mut session, &config.mapping, &options).await;
     let report = report.map_err(refused)?;
-    // What setup did goes where the log goes; the process's result is the daemon's.
-    let _ = std::io::stderr().write_all(told(&report).as_bytes());
+    // The process's result is the daemon's; what setup did is in its log.
+    for line in told(&report).lines() {
+        tracing::info!("setup: {line}");
+    }
     Ok(())
 }
 
@@ -125,14 +126,13 @@ async fn open(address: &Address) -> Result<Session, Failure> {
 
 fn told(report: &Report) -> String {
     let mut text = String::new();
-    for (done, items) in [
-        ("installed", &report.installed),
-        ("removed", &report.removed),
-        ("granted", &report.granted),
-    ] {
+    for (done, items) in [("installed", &report.installed), ("removed", &report.removed)] {
         for item in items {
             text.push_str(&format!("{done} {item}\n"));
         }
+    }
+    for item in together(&report.granted) {
+        text.push_str(&format!("granted {item}\n"));
     }
     if report.changed_nothing() {
         text.push_str("everything is in place already\n");
@@ -141,6 +141,26 @@ fn told(report: &Report) -> String {
         text.push_str(&format!("note: {note}\n"));
     }
     text
+}
+
+/// `SELECT on t`, `INSERT on t` → `SELECT, INSERT on t`.
+fn together(granted: &[String]) -> Vec<String> {
+    let mut together: Vec<String> = Vec::new();
+    let mut last_place = None;
+    for item in granted {
+        let (right, place) = match item.split_once(" on ") {
+            Some((right, place)) => (right, Some(place)),
+            None => (item.as_str(), None),
+        };
+        match (together.last_mut(), place) {
+            (Some(line), Some(place)) if last_place == Some(place) => {
+                line.insert_str(line.len() - place.len() - " on ".len(), &format!(", {right}"));
+            }
+            _ => together.push(item.clone()),
+        }
+        last_place = place;
+    }
+    together
 }
 
 fn refused(inspection: Inspection) -> Failure {
@@ -174,5 +194,31 @@ fn by_kind(error: &Error) -> (u8, Option<&'static str>) {
         ),
         ErrorKind::Schema => (exit::CONFIGURATION, None),
         ErrorKind::Rows | ErrorKind::Fenced | ErrorKind::Other => (exit::SOFTWARE, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_on_one_thing_are_one_line() {
+        let granted = [
+            "USAGE on schema a",
+            "SELECT on a.b",
+            "INSERT on a.b",
+            "UPDATE (c) on a.b",
+            "x",
+            "SELECT on d",
+        ];
+        assert_eq!(
+            together(&granted.map(str::to_owned)),
+            [
+                "USAGE on schema a",
+                "SELECT, INSERT, UPDATE (c) on a.b",
+                "x",
+                "SELECT on d"
+            ]
+        );
     }
 }

@@ -6,7 +6,7 @@
 
 use super::client::{Answer, Daemon, SOON};
 use super::failure::Failure;
-use super::sweep::{self, Arguments};
+use super::sweep::{self, Arguments, KEEPING};
 use super::{Surroundings, configuration, logs};
 use crate::config::Needs;
 use crate::daemon::errand::Errand;
@@ -29,8 +29,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const REST_MAX: Duration = Duration::from_secs(10);
 /// The longest path of a temporary directory in which a socket has room for its name.
 const DIRECTORY_BYTES_MAX: usize = 60;
-/// What keeps a sweep from beginning, as `/status` calls it.
-const KEEPING: [&str; 5] = ["database", "schema", "breaker", "hubspot", "quota"];
 
 /// Sweeps with a daemon of its own. Answers as [`sweep::run`] does.
 pub(super) async fn run(surroundings: &Surroundings, arguments: &Arguments) -> Result<u8, Failure> {

@@ -3,8 +3,9 @@
 use super::Surroundings;
 use super::client::{Daemon, SOON};
 use super::failure::{Failure, print, print_on};
+use super::health;
 use super::order::Order;
-use super::paint::{Colour, paint, table};
+use super::paint::{Colour, aligned, paint, to_the_second};
 use crate::daemon::exit;
 use hyper::Method;
 use serde_json::Value;
@@ -65,7 +66,10 @@ async fn asked(daemon: &Daemon, json: bool) -> Result<String, Failure> {
     if json {
         return Ok(answer.text + "\n");
     }
-    Ok(shown(&answer.json()?, &Order::of(&answer.text)))
+    let verdict = daemon.ask(Method::GET, "/health", Some(SOON)).await?;
+    let verdict = health::line(&verdict)?;
+    let status = shown(&answer.json()?, &verdict, &Order::of(&answer.text));
+    Ok(format!("health      {verdict}\n{status}"))
 }
 
 /// On a terminal in place of what was there before, without flicker; elsewhere below it.
@@ -77,8 +81,8 @@ fn placed(text: &str) -> String {
     format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))
 }
 
-/// The status as lines.
-fn shown(status: &Value, order: &Order) -> String {
+/// The status as lines, without the conditions that the verdict has told of.
+fn shown(status: &Value, verdict: &str, order: &Order) -> String {
     let lease = match (status["lease"].as_str(), status["holder"].as_str()) {
         (Some("held"), _) => "this daemon pushes".to_owned(),
         (_, Some(holder)) => format!("standing by; {holder} pushes"),
@@ -102,18 +106,21 @@ fn shown(status: &Value, order: &Order) -> String {
         format!("HubSpot     {}", limits(&status["limits"])),
     ];
     for (condition, words) in status["conditions"].as_object().into_iter().flatten() {
-        lines.push(paint(&format!("{condition:<11} {}", word(words)), Colour::Bad));
+        let words = word(words);
+        if !verdict.contains(&words) {
+            lines.push(paint(&format!("{condition:<11} {words}"), Colour::Doubtful));
+        }
     }
     if let Some(running) = status["sweep"].as_object() {
         lines.push(format!(
             "sweeping    since {}: {}",
-            word(&running["started_at"]),
+            at(&running["started_at"]),
             summary(&running["summary"], order)
         ));
     }
     let last = &status["last_sweep"];
     if last.is_object() {
-        let ended = word(&last["finished_at"]);
+        let ended = at(&last["finished_at"]);
         let outcome = word(&last["outcome"]);
         lines.push(format!(
             "last sweep  {outcome} {ended}: {}",
@@ -122,7 +129,7 @@ fn shown(status: &Value, order: &Order) -> String {
     } else {
         lines.push("last sweep  none yet".to_owned());
     }
-    lines.push(format!("next sweep  {}", word(&status["next_sweep_at"])));
+    lines.push(format!("next sweep  {}", at(&status["next_sweep_at"])));
     lines.extend(mirror(&status["mirror"]));
     lines.join("\n") + "\n\n" + &objects(&status["objects"], order)
 }
@@ -175,7 +182,7 @@ fn objects(objects: &Value, order: &Order) -> String {
                 number(&object["failures"]),
                 number(&object["rows"]),
                 number(&object["awaiting_hubspot_id"]),
-                word(&object["last_sync_at"]),
+                at(&object["last_sync_at"]),
                 word(&object["paused"]),
             ]
         })
@@ -189,7 +196,7 @@ fn objects(objects: &Value, order: &Order) -> String {
         "LAST SYNC",
         "PAUSED",
     ];
-    table(&heads, &rows)
+    aligned(&heads, &rows)
 }
 
 /// `contacts 3 created, 40 updated; bookings 1 failed`, nothing of what is zero.
@@ -246,4 +253,8 @@ fn number(value: &Value) -> String {
 
 fn word(value: &Value) -> String {
     value.as_str().unwrap_or("-").to_owned()
+}
+
+fn at(value: &Value) -> String {
+    to_the_second(&word(value))
 }

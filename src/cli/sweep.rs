@@ -31,6 +31,9 @@ pub(super) struct Arguments {
     pub(super) json: bool,
 }
 
+/// What keeps a sweep from beginning, as `/status` calls it.
+pub(super) const KEEPING: [&str; 5] = ["database", "schema", "breaker", "hubspot", "quota"];
+
 /// Asks for a sweep. Answers 0 if it was complete, 1 if records were refused, 75 if it ended early.
 pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Result<u8, Failure> {
     let daemon = Daemon::find(surroundings)?;
@@ -77,12 +80,20 @@ pub(super) async fn swept(daemon: &Daemon, arguments: &Arguments, shown: bool) -
 /// Prints how the sweep went; answers the exit code.
 pub(super) fn report(answer: Answer, arguments: &Arguments) -> Result<u8, Failure> {
     let run = answer.json()?;
-    print(&if arguments.json {
-        answer.text + "\n"
-    } else {
-        told(&run, &Order::of(&answer.text))
-    })?;
-    Ok(code(&run))
+    let code = code(&run);
+    if arguments.json {
+        print(&(answer.text + "\n"))?;
+        return Ok(code);
+    }
+    print(&told(&run, &Order::of(&answer.text)))?;
+    match code {
+        exit::NO => eprintln!("the refused records: hubsyncd failures"),
+        exit::TRY_AGAIN => {
+            eprintln!("rows that were not reached are neither refused nor marked: the next sweep takes them")
+        }
+        _ => {}
+    }
+    Ok(code)
 }
 
 fn told(run: &Value, order: &Order) -> String {
@@ -106,11 +117,43 @@ fn code(run: &Value) -> u8 {
     }
 }
 
+/// How it goes: rows done of those there are, by object; or what keeps it from beginning.
+fn going(status: &Value, order: &Order) -> Option<String> {
+    let Some(running) = status["sweep"].as_object() else {
+        let kept = KEEPING.iter().find_map(|name| {
+            let words = status["conditions"][name].as_str()?;
+            Some(format!("waiting to sweep: {name}: {words}"))
+        });
+        return kept;
+    };
+    let done = |counts: &Value| {
+        let each = ["created", "updated", "failed"];
+        each.iter().filter_map(|name| counts[*name].as_u64()).sum::<u64>()
+    };
+    let parts: Vec<String> = order
+        .of_entries(&running["summary"])
+        .into_iter()
+        .filter(|(_, counts)| done(counts) > 0)
+        .map(|(object, counts)| {
+            let rows = status["objects"][object]["rows"].as_u64().unwrap_or_default();
+            let refused = match counts["failed"].as_u64() {
+                None | Some(0) => String::new(),
+                Some(failed) => format!(", {failed} refused"),
+            };
+            format!("{object} {} of {}{refused}", done(counts), rows.max(done(counts)))
+        })
+        .collect();
+    Some(match parts.is_empty() {
+        true => "sweeping: begun".to_owned(),
+        false => format!("sweeping: {}", parts.join("; ")),
+    })
+}
+
 /// What is shown meanwhile: one line that changes on a terminal, a line now and then otherwise.
 struct Progress {
     shown: bool,
     terminal: bool,
-    printed: Instant,
+    printed: Option<Instant>,
 }
 
 impl Progress {
@@ -118,31 +161,29 @@ impl Progress {
         Progress {
             shown,
             terminal: std::io::stderr().is_terminal(),
-            printed: Instant::now(),
+            printed: None,
         }
     }
 
     /// A daemon that does not answer now will say so when the sweep's own answer fails.
     async fn look(&mut self, daemon: &Daemon) {
-        if !self.shown || (!self.terminal && self.printed.elapsed() < PRINT_EVERY) {
+        if !self.shown || (!self.terminal && self.printed.is_some_and(|at| at.elapsed() < PRINT_EVERY)) {
             return;
         }
         let Ok(answer) = daemon.ask(Method::GET, "/status", Some(SOON)).await else {
             return;
         };
         let Ok(status) = answer.json() else { return };
-        if status["sweep"].is_object() {
-            self.printed = Instant::now();
-            let line = format!(
-                "sweeping: {}",
-                summary(&status["sweep"]["summary"], &Order::of(&answer.text))
-            );
-            self.write(&if self.terminal {
-                format!("\r\x1b[K{line}")
-            } else {
-                line + "\n"
-            });
-        }
+        let Some(line) = going(&status, &Order::of(&answer.text)) else {
+            return;
+        };
+        self.printed = Some(Instant::now());
+        self.write(&if self.terminal {
+            // Cut off at the edge: a line that wraps could not be taken back.
+            format!("\r\x1b[K\x1b[?7l{line}\x1b[?7h")
+        } else {
+            line + "\n"
+        });
     }
 
     fn clear(&self) {

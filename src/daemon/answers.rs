@@ -265,8 +265,11 @@ impl Answers {
     /// Nothing of that name has failed: says so if that cannot be what was meant.
     fn refuse_unknown(&self, object: Option<String>, key: Option<String>) -> Result<(), Refused> {
         let Some(object) = object else { return Ok(()) };
-        if self.board.objects().iter().all(|known| known.name != object) {
-            return Err(Refused::Unknown(format!("object `{object}`")));
+        let known = self.board.objects();
+        if known.iter().all(|known| known.name != object) {
+            let mapped: Vec<&str> = known.iter().map(|known| known.name.as_str()).collect();
+            let words = format!("object `{object}`; mapped are {}", mapped.join(", "));
+            return Err(Refused::Unknown(words));
         }
         match key {
             Some(key) => Err(Refused::Unknown(format!("failure of {object} {key}"))),

@@ -83,7 +83,7 @@ pub enum Listener {
     Awake,
     /// It looks at an interval, since nothing can ring.
     Polling,
-    /// There is no control session.
+    /// There is no control session, or what must be known before anything is pushed is not known yet.
     Down,
 }
 
@@ -165,6 +165,8 @@ pub struct State {
     pub lease: Lease,
     /// See [`Listener`].
     pub listener: Listener,
+    /// Since when the listener is down, if it is.
+    pub deaf_since: Option<Instant>,
     /// By object, in the order of the mapping.
     pub objects: Vec<ObjectState>,
     /// What is wrong, and in which words.
@@ -216,6 +218,7 @@ impl Board {
             started: Instant::now(),
             lease: Lease::Unknown,
             listener: Listener::Down,
+            deaf_since: Some(Instant::now()),
             objects: objects
                 .iter()
                 .map(|object| ObjectState::new(&object.name))
@@ -370,7 +373,12 @@ impl Board {
 
     /// How changes are heard of.
     pub fn set_listener(&self, listener: Listener) {
-        self.lock().listener = listener;
+        let mut state = self.lock();
+        state.listener = listener;
+        state.deaf_since = match listener {
+            Listener::Down => state.deaf_since.or_else(|| Some(Instant::now())),
+            Listener::Armed | Listener::Awake | Listener::Polling => None,
+        };
     }
 
     /// Whether this daemon pushes.
@@ -472,6 +480,12 @@ impl Board {
     /// A loop turned. A loop that once ticked and then stops fails `/livez` and starves the watchdog.
     pub fn tick(&self, task: &'static str) {
         self.lock().ticks.insert(task, Instant::now());
+    }
+
+    /// A loop turned then, for the last time.
+    #[cfg(test)]
+    pub(super) fn tick_at(&self, task: &'static str, then: Instant) {
+        self.lock().ticks.insert(task, then);
     }
 
     /// A loop ended as it should.

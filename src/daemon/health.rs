@@ -33,6 +33,10 @@ const SWEEP_AGE: &str = "sweep:age";
 /// The check of the control session.
 const LISTENER: &str = "listener";
 
+/// How long nobody may listen without any trouble: from one term to the next, as in a reload, what is under way is
+/// finished first.
+const HANDOVER: Duration = Duration::from_secs(15);
+
 /// How well the daemon is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -84,7 +88,7 @@ pub fn verdict(state: &State, limits: &config::Health, every: Duration, now: Ins
         let holder = holder.as_deref().unwrap_or("another daemon");
         return Verdict::of(checks, &format!("standby: {holder} pushes"));
     }
-    checks.push(listener(state));
+    checks.push(listener(state, now));
     checks.push(age(state, limits, now));
     checks.push(sweep(state, every, now, wall));
     checks.extend(state.mirror.as_ref().map(|known| mirror(state, known, now, wall)));
@@ -125,11 +129,25 @@ fn severity(condition: Condition) -> Status {
     }
 }
 
-fn listener(state: &State) -> Check {
+fn listener(state: &State, now: Instant) -> Check {
     match state.listener {
         Listener::Down => {
-            let words = "there is no control session: changes are not heard".to_owned();
-            Check::of(LISTENER, Status::Fail, Some(words))
+            let deaf = state.deaf_since.map(|since| now.saturating_duration_since(since));
+            let deaf = deaf.unwrap_or_default();
+            // What ended the session, or keeps it from being opened, is told of by itself.
+            let explained = state
+                .conditions
+                .keys()
+                .any(|condition| severity(*condition) == Status::Fail);
+            let status = match explained || deaf >= HANDOVER {
+                true => Status::Fail,
+                false => Status::Warn,
+            };
+            let words = format!(
+                "nobody has listened for changes for {}; they wait in the database",
+                coarse(deaf)
+            );
+            Check::of(LISTENER, status, (!explained).then_some(words))
         }
         Listener::Armed | Listener::Awake | Listener::Polling => Check::of(LISTENER, Status::Pass, None),
     }
@@ -378,7 +396,10 @@ mod tests {
         assert_eq!(judge(&board, Duration::ZERO).status, Status::Fail);
         board.set_condition(Condition::Database, None);
         board.set_listener(Listener::Down);
-        assert_eq!(judge(&board, Duration::ZERO).status, Status::Fail);
+        assert_eq!(
+            judge(&board, HANDOVER + Duration::from_secs(1)).status,
+            Status::Fail
+        );
         board.set_listener(Listener::Polling);
         assert_eq!(judge(&board, Duration::ZERO).status, Status::Pass);
         board.set_paused(1, Some("the property attendance is missing".to_owned()));
@@ -389,6 +410,35 @@ mod tests {
             "{}",
             verdict.output
         );
+    }
+
+    #[test]
+    fn a_reload_is_no_failure_and_what_keeps_the_session_away_is_told_of_once() {
+        let board = fresh();
+        board.set_listener(Listener::Down);
+        let verdict = judge(&board, Duration::from_secs(3));
+        assert_eq!(verdict.status, Status::Warn, "{}", verdict.output);
+        assert!(
+            verdict.output.contains("listened for changes for 3s"),
+            "{}",
+            verdict.output
+        );
+        board.set_listener(Listener::Down);
+        assert_eq!(
+            judge(&board, HANDOVER + Duration::from_secs(1)).status,
+            Status::Fail,
+            "deaf since the first time it was said"
+        );
+        board.set_condition(Condition::Breaker, Some("HubSpot refuses the token".to_owned()));
+        let verdict = judge(&board, Duration::ZERO);
+        assert_eq!(
+            (verdict.status, verdict.output.as_str()),
+            (Status::Fail, "breaker: HubSpot refuses the token")
+        );
+        board.set_condition(Condition::Breaker, None);
+        board.set_listener(Listener::Armed);
+        board.set_listener(Listener::Down);
+        assert_eq!(judge(&board, Duration::ZERO).status, Status::Warn, "anew");
     }
 
     #[test]

@@ -44,9 +44,11 @@ use mirror::request::Pulls;
 use reload::{Ask, Loader};
 use secrecy::ExposeSecret;
 use signals::{Asked, Signals};
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 use sweep::request::{Reason, Requests};
+use systemd::Systemd;
 use term::{Doorway, Term};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
@@ -97,6 +99,7 @@ struct Shared {
     reloads: mpsc::Sender<Ask>,
     /// Told when an object is open that was closed.
     reopened: Arc<Notify>,
+    systemd: Arc<Systemd>,
     stop: CancellationToken,
 }
 
@@ -122,16 +125,14 @@ async fn serve(
     let (asking, mut reloads) = mpsc::channel(RELOADS_WAITING);
     let shared = Shared::new(purpose, config, asking)?;
     let config = Arc::clone(&shared.live.borrow());
-    let server = http::Server::bind(&config.http).map_err(|error| {
-        Exit::new(UNAVAILABLE, error).hint("look at [http] in the configuration, and at who may write there")
-    })?;
+    let server = http::Server::bind(&config.http).map_err(unbound)?;
     if let Some(address) = server.tcp_address() {
         info!("hubsyncd listens on {address}, for who knows the cron secret");
     }
     let client = Arc::new(shared.client(&config)?);
     let mut tasks = shared.spawn(server);
     let mut term = Term::begin(&shared, client, None);
-    shared.tell(systemd::ready);
+    shared.tell(|systemd| systemd.ready());
     info!(version = env!("CARGO_PKG_VERSION"), "hubsyncd runs");
     let mut result = loop {
         tokio::select! {
@@ -155,7 +156,7 @@ async fn serve(
         }
     };
     info!("hubsyncd stops; what HubSpot has answered is recorded first");
-    shared.tell(|| systemd::stopping(PATIENCE));
+    shared.tell(|systemd| systemd.stopping(PATIENCE));
     shared.stop.cancel();
     drop(reloads);
     let patience = tokio::time::sleep(RECEIPTS);
@@ -179,6 +180,24 @@ async fn serve(
         }
     }
     result
+}
+
+/// A socket or an address that cannot be bound.
+fn unbound(error: io::Error) -> Exit {
+    let hint = match error.kind() {
+        ErrorKind::AddrInUse => {
+            "somebody listens there already, a daemon perhaps: `hubsyncd status` shows it, `systemctl stop hubsyncd` ends \
+             it; or name another address in [http]"
+        }
+        ErrorKind::NotFound => {
+            "make the directory of the socket (systemd does, by RuntimeDirectory=), or look at [http] in the configuration"
+        }
+        ErrorKind::PermissionDenied => {
+            "look at who may write there, and at the user that this runs as; or name another socket in [http]"
+        }
+        _ => "look at [http] in the configuration",
+    };
+    Exit::new(UNAVAILABLE, error).hint(hint)
 }
 
 /// The next task to end, of those that last and of those of the term; `None` when none is left.
@@ -223,6 +242,7 @@ impl Shared {
             doorway: Arc::default(),
             reloads,
             reopened: Arc::default(),
+            systemd: Arc::new(Systemd::of_environment()),
             stop: CancellationToken::new(),
             live: watch::Sender::new(Arc::new(config)),
         })
@@ -295,10 +315,11 @@ impl Shared {
             teller.run().await;
             ("alert", Ok(()))
         });
-        self.tell(|| {
+        self.tell(|systemd| {
             let (board, stop) = (Arc::clone(&self.board), self.stop.clone());
+            let systemd = Arc::clone(systemd);
             tasks.spawn(async move {
-                systemd::report(board, stop).await;
+                systemd.report(board, stop).await;
                 ("systemd", Ok(()))
             });
         });
@@ -306,9 +327,9 @@ impl Shared {
     }
 
     /// Tells systemd something, if it is what watches this daemon.
-    fn tell(&self, something: impl FnOnce()) {
+    fn tell(&self, something: impl FnOnce(&Arc<Systemd>)) {
         match self.purpose {
-            Purpose::Service => something(),
+            Purpose::Service => something(&self.systemd),
             Purpose::Errand => {}
         }
     }

@@ -4,13 +4,13 @@
 //! mapping, all of it is told and nothing changes. Else the present term ends as a daemon does, with what is under way
 //! finished first, and the next begins with the new settings. Sockets, requests for sweeps and counters go on through it.
 
+use super::Shared;
 use super::board::Lease;
 use super::exit::Exit;
 use super::learn;
 use super::prepare::{self, Unprepared};
 use super::sweep::request::Reason;
 use super::term::Term;
-use super::{Shared, systemd};
 use crate::config::Config;
 use crate::hubspot::Client;
 use crate::mapping::Mapping;
@@ -42,9 +42,9 @@ pub(super) type Ask = Option<oneshot::Sender<Result<Reloaded, Vec<String>>>>;
 impl Shared {
     /// Takes the configuration as it stands now, and tells whoever asked and the log how that went.
     pub(super) async fn reload(&self, term: &mut Term, load: &Loader, ask: Ask) {
-        self.tell(systemd::reloading);
+        self.tell(|systemd| systemd.reloading());
         let reloaded = self.try_reload(term, load).await;
-        self.tell(systemd::ready);
+        self.tell(|systemd| systemd.ready());
         match &reloaded {
             Ok(Reloaded { changed, restart }) => {
                 if changed.is_empty() {

@@ -155,7 +155,7 @@ impl Operations for Desk {
                 shape: "is_active: not one of the … options".to_owned(),
             },
             records: 1234,
-            message: "is_active: not one of the 3 options".to_owned(),
+            message: "is_active: not one of the 3 <b>options</b>".to_owned(),
             key: Some("k".to_owned()),
             first_failed_at: NOW,
             last_failed_at: NOW + 1_000_000,

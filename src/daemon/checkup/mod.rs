@@ -191,7 +191,7 @@ async fn pinned_there(notes: &mut Notes<'_>, reached: &Reached, portal: Option<&
         Ok((found, mismatches)) if mismatches.is_empty() => {
             let named: Vec<String> = found.keys().map(Pin::to_string).collect();
             let message = format!(
-                "this is where was pushed from and to before, or the first time: {}",
+                "nothing else was pushed from or to before: {} are those of before, or the first ones",
                 named.join(", ")
             );
             notes.note(Finding::ok("pins", message));
