@@ -144,7 +144,7 @@ fn mirror(mirror: &Value) -> Vec<String> {
             continue;
         }
         let complete = match told["complete_as_of"].as_str() {
-            Some(at) => format!("complete as of {at}"),
+            Some(moment) => format!("complete as of {}", to_the_second(moment)),
             None => "not complete yet".to_owned(),
         };
         let complete = match told["stale"].as_bool() {
@@ -162,7 +162,7 @@ fn mirror(mirror: &Value) -> Vec<String> {
     if running.is_object() {
         lines.push(format!(
             "pulling     since {}: {} {} so far ({})",
-            word(&running["started_at"]),
+            at(&running["started_at"]),
             number(&running["records"]),
             word(&running["kind"]),
             word(&running["pass"])
