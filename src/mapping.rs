@@ -219,6 +219,25 @@ impl Mapping {
     pub fn position(&self, name: &str) -> Option<usize> {
         self.objects.iter().position(|object| object.name == name)
     }
+
+    /// The first object whose rows become records of the same HubSpot type as those of the object at `object`: what
+    /// concerns records, whosever rows they are, is kept under that one.
+    pub fn first_alike(&self, object: usize) -> usize {
+        let of_type = &self.objects[object].object_type;
+        let mut objects = self.objects.iter();
+        objects
+            .position(|other| other.object_type == *of_type)
+            .unwrap_or(object)
+    }
+
+    /// The other objects whose rows, in other tables, become records of that type.
+    pub fn alike_elsewhere(&self, object: usize) -> impl Iterator<Item = usize> {
+        let own = &self.objects[object];
+        let objects = self.objects.iter().enumerate();
+        objects
+            .filter(|(_, other)| other.object_type == own.object_type && other.table != own.table)
+            .map(|(at, _)| at)
+    }
 }
 
 impl Object {

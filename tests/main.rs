@@ -11,6 +11,7 @@ mod support;
 
 mod adoption;
 mod alerts;
+mod alike;
 mod arming;
 mod arrows;
 mod audit;

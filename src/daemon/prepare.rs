@@ -153,9 +153,12 @@ fn around(
         .iter()
         .map(|object| waits_for(mapping, object))
         .collect();
+    let alike = (0..mapping.objects.len())
+        .map(|at| mapping.first_alike(at))
+        .collect();
     let kept = (0..mapping.objects.len()).filter(|at| mapping.objects[*at].on_delete == OnDelete::Keep);
     let backlog = kept.fold(
-        Backlog::new(after, HELD_MAX, parts.config.batch.max_delay),
+        Backlog::new(after, HELD_MAX, parts.config.batch.max_delay).alike(alike),
         Backlog::keeping,
     );
     let closed = (0..mapping.objects.len()).filter(|at| portal.closed(*at).is_some());

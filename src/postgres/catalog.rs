@@ -6,7 +6,7 @@
 
 use super::inspection::{Inspection, Problem, problems_of_audit, problems_of_object};
 use super::{Error, Session};
-use crate::mapping::{Mapping, Object, TableName};
+use crate::mapping::{Mapping, TableName};
 use crate::sync::change::ObjectIndex;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +38,8 @@ pub struct Shape {
     /// The columns of `from`, or of `table` where there is none, by name.
     pub read_columns: BTreeMap<String, Column>,
     /// Whether a valid, complete unique index on the natural key's column alone guarantees that no two rows share
-    /// it as HubSpot compares it (never for an e-mail, which HubSpot compares without case).
+    /// it as HubSpot compares it (never for an e-mail, which HubSpot compares without case, nor where the rows of another
+    /// table become records of the same type).
     pub match_unique: bool,
     /// `pg_type.typname` of the audit table's `record_id` with domains resolved, e.g. `uuid`, `text`, `int8`; `None`
     /// without an audit table.
@@ -84,7 +85,7 @@ pub async fn inspect(session: &Session, mapping: &Mapping) -> Result<Vec<Shape>,
         .map(|column| column.base.clone());
     let shapes = mapping.objects.iter().enumerate();
     Ok(shapes
-        .filter_map(|(index, object)| shape(index, object, &relations, record_id.clone()))
+        .filter_map(|(index, _)| shape(mapping, index, &relations, record_id.clone()))
         .collect())
 }
 
@@ -100,14 +101,16 @@ pub(super) fn relations_of(mapping: &Mapping) -> BTreeSet<TableName> {
 
 /// The shape of an object in which no problem was found.
 fn shape(
+    mapping: &Mapping,
     index: ObjectIndex,
-    object: &Object,
     relations: &Relations,
     audit_record_id: Option<String>,
 ) -> Option<Shape> {
+    let object = &mapping.objects[index];
     let table = relations.get(&object.table)?;
     let read = relations.get(object.from.as_ref().unwrap_or(&object.table))?;
     let match_unique = object.from.is_none()
+        && mapping.alike_elsewhere(index).next().is_none()
         && !object.matches_on_email()
         && object
             .match_property()

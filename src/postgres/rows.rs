@@ -9,10 +9,11 @@ use super::catalog::Shape;
 use super::select::{self, Rows, Select, column};
 use super::{Error, ErrorKind, Session};
 use crate::mapping::Mapping;
-use crate::sync::change::{Key, ObjectIndex};
+use crate::sync::change::{Key, ObjectIndex, Owner};
 use crate::sync::linking::{Found, Remembered, State, Target};
 use crate::sync::record::{Intent, Read, Record};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{Client, Row};
 
@@ -39,6 +40,9 @@ pub struct Reader {
     next_key: String,
     count: String,
     owners: String,
+    /// Every object's name.
+    names: Vec<Arc<str>>,
+    index: ObjectIndex,
 }
 
 impl Reader {
@@ -55,7 +59,6 @@ impl Reader {
     ) -> Reader {
         let select = Select::new(mapping, object, shapes, property_types);
         let declared = &mapping.objects[object];
-        let shape = shapes.iter().find(|shape| shape.object == object);
         Reader {
             object: declared.name.clone(),
             key_type: select.key_type(),
@@ -65,7 +68,13 @@ impl Reader {
             next_page: select.statement(Rows::NextPage),
             next_key: select.next_key(),
             count: select::count(declared),
-            owners: select::owners(declared, shape),
+            owners: select::owners_of_type(mapping, object, shapes),
+            names: mapping
+                .objects
+                .iter()
+                .map(|object| Arc::from(&*object.name))
+                .collect(),
+            index: object,
         }
     }
 
@@ -187,8 +196,9 @@ impl Reader {
         key.map_err(|error| Error::with_source(ErrorKind::Other, doing(), error))
     }
 
-    /// Who holds these HubSpot ids, or waits for a receipt that writes them: `(hubspot_id, key)`, who holds one last. An id that no row holds is not there; an id
-    /// that several rows hold is there several times. The mapping's condition does not matter.
+    /// Who holds these HubSpot ids, or waits for a receipt that writes them: `(hubspot_id, row)`, who holds one last, rows of
+    /// other objects whose records are of the same type among them. An id that no row holds is not there; an id that
+    /// several rows hold is there several times. The mapping's condition does not matter.
     ///
     /// # Errors
     /// What the database says.
@@ -196,7 +206,7 @@ impl Reader {
         &self,
         session: &Session,
         hubspot_ids: &[String],
-    ) -> Result<Vec<(String, Key)>, Error> {
+    ) -> Result<Vec<(String, Owner)>, Error> {
         let doing = || {
             format!(
                 "asking who holds {} HubSpot ids of {}",
@@ -209,7 +219,16 @@ impl Reader {
             .query_typed(&self.owners, &[(&hubspot_ids, Type::TEXT_ARRAY)])
             .await
             .map_err(|error| Error::from_client(doing(), error))?;
-        let owner = |row: &Row| Ok((get::<String>(row, 0)?, get::<&str>(row, 1)?.into()));
+        let owner = |row: &Row| {
+            let object = usize::try_from(get::<i64>(row, 2)?).unwrap_or(self.index);
+            let elsewhere = self.names.get(object).filter(|_| object != self.index);
+            let owner = Owner {
+                object,
+                key: get::<&str>(row, 1)?.into(),
+                elsewhere: elsewhere.cloned(),
+            };
+            Ok((get::<String>(row, 0)?, owner))
+        };
         let owners: Result<_, tokio_postgres::Error> = rows.iter().map(owner).collect();
         owners.map_err(|error| Error::with_source(ErrorKind::Other, doing(), error))
     }

@@ -381,7 +381,19 @@ pub(super) fn owners(object: &Object, shape: Option<&Shape>) -> String {
     owners_among(object, shape, "$1::text[]")
 }
 
-/// The same for the ids of an array expression.
+/// The same with the rows of other tables that become records of the same type, before those of the object; the third
+/// column is the object.
+pub(super) fn owners_of_type(mapping: &Mapping, object: ObjectIndex, shapes: &[Shape]) -> String {
+    let one = |at: ObjectIndex| {
+        let shape = shapes.iter().find(|shape| shape.object == at);
+        let owners = owners(&mapping.objects[at], shape);
+        format!("SELECT o.id, o.key, {at}::int8 FROM ({owners}) AS o (id, key)")
+    };
+    let all = mapping.alike_elsewhere(object).chain([object]);
+    all.map(one).collect::<Vec<String>>().join(" UNION ALL ")
+}
+
+/// [`owners`] of the ids of an array expression.
 pub(super) fn owners_among(object: &Object, shape: Option<&Shape>, ids: &str) -> String {
     let id = quote::identifier(&object.hubspot_id);
     let base = shape

@@ -61,6 +61,8 @@ pub struct Backlog {
     objects: Vec<Waiting>,
     /// For each object, the objects whose new records its batches wait for.
     after: Vec<Vec<ObjectIndex>>,
+    /// For each object, the one under which claims of match-on values are kept.
+    alike: Vec<ObjectIndex>,
     /// Objects whose deleted rows leave their HubSpot records alone.
     kept: BTreeSet<ObjectIndex>,
     /// The most changes of one object held at a time.
@@ -80,6 +82,7 @@ impl Backlog {
         let objects = after.iter().map(|_| Waiting::default()).collect();
         Backlog {
             objects,
+            alike: (0..after.len()).collect(),
             after,
             kept: BTreeSet::new(),
             capacity,
@@ -94,6 +97,12 @@ impl Backlog {
     /// The same, but what a deleted row of `object` was in HubSpot concerns nobody.
     pub fn keeping(mut self, object: ObjectIndex) -> Backlog {
         self.kept.insert(object);
+        self
+    }
+
+    /// The same, but rows of objects that share an entry of `alike`, which is one of them, may name one HubSpot record.
+    pub fn alike(mut self, alike: Vec<ObjectIndex>) -> Backlog {
+        self.alike = alike;
         self
     }
 
@@ -246,19 +255,20 @@ impl Backlog {
     }
 
     /// Claims the match-on values of rows of `object` whose keys are claimed; answers the keys whose value another
-    /// row holds (in this batch or another). Those are to be released with [`Release::Again`].
+    /// row holds (in this batch or another, of this object or one alike). Those are to be released with [`Release::Again`].
     pub fn claim_matches(&mut self, object: ObjectIndex, values: &[(Key, String)]) -> Vec<Key> {
-        let object = &mut self.objects[object];
+        let alike = self.alike[object];
         let mut refused = Vec::new();
         for (key, value) in values {
-            match object.matches.get(value) {
-                Some(holder) if holder != key => refused.push(key.clone()),
+            match self.objects[alike].matches.get(value) {
+                Some((of, holder)) if *of != object || holder != key => refused.push(key.clone()),
                 Some(_) => {}
                 None => {
-                    let in_flight = object.claimed.get_mut(key);
+                    let in_flight = self.objects[object].claimed.get_mut(key);
                     let in_flight = in_flight.expect("only a claimed row claims a match-on value");
                     in_flight.matches.push(value.clone());
-                    object.matches.insert(value.clone(), key.clone());
+                    let matches = &mut self.objects[alike].matches;
+                    matches.insert(value.clone(), (object, key.clone()));
                 }
             }
         }
@@ -269,11 +279,11 @@ impl Backlog {
     pub fn release(&mut self, object: ObjectIndex, claimed: Claimed, release: Release) {
         self.tick += 1;
         let (looks, tick, swept) = (self.looks + 1, self.tick, !self.pages.is_empty());
-        let object = &mut self.objects[object];
-        let in_flight = object.claimed.remove(&claimed.key).unwrap_or_default();
-        for value in in_flight.matches {
-            object.matches.remove(&value);
+        let in_flight = self.objects[object].claimed.remove(&claimed.key);
+        for value in in_flight.unwrap_or_default().matches {
+            self.objects[self.alike[object]].matches.remove(&value);
         }
+        let object = &mut self.objects[object];
         if swept {
             object.released.insert(claimed.key.clone(), tick);
         }

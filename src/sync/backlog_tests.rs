@@ -213,6 +213,27 @@ fn a_match_value_is_claimed_by_one_row_at_a_time() {
 }
 
 #[test]
+fn a_match_value_is_claimed_by_one_row_at_a_time_of_all_objects_alike() {
+    let mut backlog = Backlog::new(vec![vec![], vec![], vec![]], 1000, 250 * MS).alike(vec![0, 0, 2]);
+    let changes = (0..3).map(|object| change(object, 1 + object as i64, "a", Op::Insert));
+    admit(&mut backlog, changes.collect(), Duration::ZERO);
+    let value = [(Key::from("a"), "7".to_owned())];
+    let mut taken: Vec<Vec<Claimed>> = (0..3).map(|object| backlog.take(object, 100, 250 * MS)).collect();
+    let refused: Vec<usize> = [1, 0, 2]
+        .into_iter()
+        .map(|object| backlog.claim_matches(object, &value).len())
+        .collect();
+    assert_eq!(
+        refused,
+        [0, 1, 0],
+        "the same key of another object is another row"
+    );
+    let first = taken[1].pop().expect("one was claimed");
+    backlog.release(1, first, Release::Done);
+    assert!(backlog.claim_matches(0, &value).is_empty());
+}
+
+#[test]
 fn a_prefetched_page_leaves_out_what_a_change_has_taken_or_will_take() {
     let mut backlog = backlog();
     let page = backlog.page_begins();

@@ -1,5 +1,6 @@
 //! A change: a row was named.
 
+use std::fmt;
 use std::sync::Arc;
 
 /// A row's key as text, as Postgres prints it. Cheap to clone.
@@ -7,6 +8,33 @@ pub type Key = Arc<str>;
 
 /// The position of an object in [`crate::mapping::Mapping::objects`].
 pub type ObjectIndex = usize;
+
+/// A row that holds a HubSpot record.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// The row's object.
+    pub object: ObjectIndex,
+    /// The row.
+    pub key: Key,
+    /// The name of its object, where that is another one than that of the row for which it was asked.
+    pub elsewhere: Option<Arc<str>>,
+}
+
+impl Owner {
+    /// Whether it is the very row with this key for which it was asked.
+    pub fn is(&self, key: &Key) -> bool {
+        self.elsewhere.is_none() && self.key == *key
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.elsewhere {
+            None => write!(f, "{}", self.key),
+            Some(name) => write!(f, "{} of {name}", self.key),
+        }
+    }
+}
 
 /// Why a change was written, as `hubsyncd.change.op` says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

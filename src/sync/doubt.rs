@@ -115,7 +115,8 @@ impl Doubts {
         self.rows.note(object, Key::clone(key), doubt, self.settle);
     }
 
-    /// The same request may have written to this record, or made it: [`Doubts::owed_record`].
+    /// The same request may have written to this record, or made it: [`Doubts::owed_record`]. Of objects whose records are
+    /// of one type, `object` is always the same one.
     pub fn note_record(&mut self, object: ObjectIndex, record: &str, started: Duration, full: bool) {
         let doubt = Doubt { started, full };
         self.records.note(object, record.to_owned(), doubt, self.settle);

@@ -8,7 +8,7 @@
 //!
 //! Times are microseconds since the Unix epoch by the database's clock.
 
-use super::change::Key;
+use super::change::Owner;
 use super::outcome::Refusal;
 use super::plan::{Adoption, Rules};
 use super::record::Record;
@@ -74,7 +74,7 @@ pub struct Hit {
     /// Its id.
     pub id: String,
     /// The other row that holds it.
-    pub owner: Option<Key>,
+    pub owner: Option<Owner>,
     /// Whether another row is being given it, or loses it, right now.
     pub busy: bool,
     /// When HubSpot made it, by its own clock.
@@ -102,7 +102,7 @@ pub enum Answer {
         /// What to do next; never [`Next::Resolve`].
         next: Next,
         /// The row that holds the record which the pending create may have written to: its values are to win again.
-        owner: Option<Key>,
+        owner: Option<Owner>,
     },
     /// The record is this row's: write to it.
     Update {
@@ -232,7 +232,7 @@ impl Guard<'_> {
         }
     }
 
-    fn go_on(&self, row: &Row, owner: Option<Key>) -> Answer {
+    fn go_on(&self, row: &Row, owner: Option<Owner>) -> Answer {
         let anew = Row {
             pending: None,
             ..row.clone()

@@ -53,10 +53,18 @@ fn row(pending: Option<(&str, i64)>, inserted: bool) -> Row {
     }
 }
 
+fn owned_by(key: &str) -> Owner {
+    Owner {
+        object: 0,
+        key: key.into(),
+        elsewhere: None,
+    }
+}
+
 fn hit(id: &str, owner: Option<&str>) -> Hit {
     Hit {
         id: id.to_owned(),
-        owner: owner.map(Key::from),
+        owner: owner.map(owned_by),
         busy: false,
         created_at: None,
     }
@@ -264,7 +272,7 @@ fn a_create_of_a_former_holder_may_have_been_started_as_late_as_any_request_of_i
         ..guard(&rules)
     };
     let record = |noted_at| Record {
-        key: Key::from("1"),
+        key: "1".into(),
         hubspot_id: None,
         intent_id: None,
         intent: Some(Intent {
@@ -308,7 +316,7 @@ fn a_record_that_another_row_holds_is_that_rows_and_it_is_named() {
     let other = row(Some(("B0", 0)), true);
     let go_on = Answer::GoOn {
         next: Next::Create,
-        owner: Some(Key::from("7")),
+        owner: Some(owned_by("7")),
     };
     assert_eq!(guard.resolved(&other, &owned, 10 * SETTLE), go_on);
 }

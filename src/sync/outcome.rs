@@ -1,6 +1,6 @@
 //! An outcome: what HubSpot made of a record.
 
-use super::change::Key;
+use super::change::Owner;
 use super::pausing::Cause;
 
 /// What became of one record of a batch.
@@ -62,7 +62,7 @@ impl Refusal {
     }
 
     /// The row's HubSpot record was merged into one that another row holds.
-    pub fn merged_into(id: &str, survivor: &str, owner: &Key) -> Refusal {
+    pub fn merged_into(id: &str, survivor: &str, owner: &Owner) -> Refusal {
         Refusal {
             existing_id: Some(survivor.to_owned()),
             ..Refusal::ours(

@@ -1,6 +1,6 @@
 //! The plan: what is sent for a record.
 
-use super::change::Key;
+use super::change::Owner;
 use super::outcome::Refusal;
 use super::record::Record;
 use crate::mapping::{Adopt, Object};
@@ -116,7 +116,7 @@ impl Rules {
 
     /// What the answer to the question for the natural key means: `found` is the id of the HubSpot record that has
     /// it, `owner` the other row that holds that id.
-    pub fn adoption(&self, found: Option<&str>, owner: Option<&Key>) -> Adoption {
+    pub fn adoption(&self, found: Option<&str>, owner: Option<&Owner>) -> Adoption {
         match (found, owner, self.adopt) {
             (None, _, _) => Adoption::Upsert,
             (Some(id), Some(owner), _) => Adoption::Refuse(self.owned(id, owner)),
@@ -137,7 +137,7 @@ impl Rules {
     }
 
     /// The refusal of a row whose HubSpot record belongs to another row.
-    pub fn owned(&self, hubspot_id: &str, owner: &Key) -> Refusal {
+    pub fn owned(&self, hubspot_id: &str, owner: &Owner) -> Refusal {
         Refusal {
             existing_id: Some(hubspot_id.to_owned()),
             ..Refusal::ours(
@@ -205,7 +205,7 @@ mod tests {
 
     fn record() -> Record {
         Record {
-            key: Key::from("1"),
+            key: "1".into(),
             hubspot_id: None,
             intent_id: None,
             intent: None,
@@ -321,7 +321,11 @@ mod tests {
 
     #[test]
     fn a_record_that_another_row_owns_is_never_adopted_and_one_that_is_not_there_is_created() {
-        let owner = Key::from("2");
+        let owner = Owner {
+            object: 0,
+            key: "2".into(),
+            elsewhere: None,
+        };
         for adopt in [Adopt::Overwrite, Adopt::UpdateOnly, Adopt::Fail] {
             let Adoption::Refuse(refusal) = rules(adopt).adoption(Some("9"), Some(&owner)) else {
                 panic!("{adopt:?} adopts what another row owns");

@@ -11,7 +11,7 @@ use hubsyncd::postgres::orphans::Buried;
 use hubsyncd::postgres::receipt::{Probe, Receipt, Written};
 use hubsyncd::postgres::rows::Counted;
 use hubsyncd::postgres::{Error, ErrorKind, Problem};
-use hubsyncd::sync::change::{Key, ObjectIndex, Op};
+use hubsyncd::sync::change::{Key, ObjectIndex, Op, Owner};
 use hubsyncd::sync::deletion::{BRAKE, Findings, Orphan};
 use hubsyncd::sync::linking::{Beside, Note, Pair};
 use hubsyncd::sync::outcome::Refusal;
@@ -110,7 +110,7 @@ impl Store for Simulated {
         self.trip("next key", next).boxed()
     }
 
-    fn owners<'a>(&'a self, object: ObjectIndex, ids: &'a [String]) -> Asked<'a, Vec<(String, Key)>> {
+    fn owners<'a>(&'a self, object: ObjectIndex, ids: &'a [String]) -> Asked<'a, Vec<(String, Owner)>> {
         let owners = move |model: &mut Model, _| {
             let waiting = model.intents.iter().filter(|((of, _), _)| *of == object);
             let waiting = waiting
@@ -118,7 +118,13 @@ impl Store for Simulated {
             let holding = model.tables[object].iter();
             let holding = holding.filter_map(|(key, row)| Some((row.hubspot_id.clone()?, Key::clone(key))));
             let all = waiting.chain(holding);
-            all.filter(|(id, _)| ids.contains(id)).collect()
+            let all = all.filter(|(id, _)| ids.contains(id));
+            let owner = |key| Owner {
+                object,
+                key,
+                elsewhere: None,
+            };
+            all.map(|(id, key)| (id, owner(key))).collect()
         };
         self.trip("owners", owners).boxed()
     }

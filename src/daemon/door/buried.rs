@@ -107,7 +107,7 @@ impl Sending<'_> {
         }
         // Where HubSpot keeps the key unique, the old create may have written over their values.
         if !self.rules().guarded {
-            door.name_owners(self.object, owners).await;
+            door.name_owners(owners).await;
         }
     }
 }

@@ -121,7 +121,7 @@ impl Sending<'_> {
             self.apply(item, answer);
         }
         // What an old request may have written over there is put right.
-        self.door.name_owners(self.object, owners).await;
+        self.door.name_owners(owners).await;
         ask
     }
 
@@ -141,7 +141,7 @@ impl Sending<'_> {
             }
             self.apply(&mut items[at], answer);
         }
-        self.door.name_owners(self.object, owners).await;
+        self.door.name_owners(owners).await;
     }
 
     fn apply(&mut self, item: &mut Item, answer: Answer) {
@@ -210,7 +210,7 @@ impl Sending<'_> {
             let key = items[*at].key();
             let hit = |id: &String| Hit {
                 id: id.clone(),
-                owner: owners.get(id).filter(|owner| *owner != key).cloned(),
+                owner: owners.get(id).filter(|owner| !owner.is(key)).cloned(),
                 busy: busy.contains(&(*at, id)),
                 created_at: made.get(id).copied(),
             };

@@ -4,7 +4,7 @@ use super::item::{Fate, Item};
 use super::send::Sending;
 use crate::hubspot::Failed;
 use crate::mapping::OnMissing;
-use crate::sync::change::Key;
+use crate::sync::change::{Key, Owner};
 use crate::sync::outcome::Refusal;
 use crate::sync::plan::Step;
 use crate::sync::report::chain;
@@ -63,7 +63,12 @@ impl Sending<'_> {
         let beside = items
             .iter()
             .find(|item| matches!(&item.fate, Fate::Accepted { id, .. } if *id == survivor));
-        if let Some(owner) = beside.map(|item| item.key().clone()) {
+        let owner = |item: &Item| Owner {
+            object: self.object,
+            key: Key::clone(item.key()),
+            elsewhere: None,
+        };
+        if let Some(owner) = beside.map(owner) {
             items[at].fate = Fate::Refused(Refusal::merged_into(merged, &survivor, &owner));
             return;
         }
@@ -74,7 +79,7 @@ impl Sending<'_> {
         let Some(owners) = self.owners(items, &[at], vec![survivor.clone()]).await else {
             return;
         };
-        match owners.get(&survivor).filter(|owner| *owner != items[at].key()) {
+        match owners.get(&survivor).filter(|owner| !owner.is(items[at].key())) {
             Some(owner) => items[at].fate = Fate::Refused(Refusal::merged_into(merged, &survivor, owner)),
             None => {
                 items[at].step = Step::Update(survivor);
@@ -171,12 +176,12 @@ impl Sending<'_> {
         };
         let mut named = Vec::new();
         for (at, id) in adopted.into_iter().zip(ids) {
-            if let Some(owner) = owners.get(&id).filter(|owner| *owner != items[at].key()) {
+            if let Some(owner) = owners.get(&id).filter(|owner| !owner.is(items[at].key())) {
                 items[at].fate = Fate::Refused(self.rules().owned(&id, owner));
                 named.push(owner.clone());
             }
         }
-        self.door.name_owners(self.object, named).await;
+        self.door.name_owners(named).await;
     }
 
     /// Which rows hold these HubSpot ids; if the database cannot say, the items are tried again.
@@ -185,7 +190,7 @@ impl Sending<'_> {
         items: &mut [Item],
         concerned: &[usize],
         ids: Vec<String>,
-    ) -> Option<HashMap<String, Key>> {
+    ) -> Option<HashMap<String, Owner>> {
         if ids.is_empty() {
             return Some(HashMap::new());
         }

@@ -60,7 +60,8 @@ impl Door {
         if !doubts.concern_records() {
             return None;
         }
-        let owed = |record: String| doubts.owed_record(object, &record, begun, now);
+        let alike = self.mapping.first_alike(object);
+        let owed = |record: String| doubts.owed_record(alike, &record, begun, now);
         let records = self.records(object, item).into_iter();
         records.filter_map(owed).reduce(Due::and)
     }

@@ -10,11 +10,12 @@ use crate::postgres::receipt::{Entry, Receipt, Written};
 use crate::postgres::{self, ErrorKind};
 use crate::retry::Schedule;
 use crate::sync::backlog::{Claimed, Release};
-use crate::sync::change::{Key, ObjectIndex, Op};
+use crate::sync::change::{Key, ObjectIndex, Op, Owner};
 use crate::sync::linking::Note;
 use crate::sync::outcome::Refusal;
 use crate::sync::record::Record;
 use crate::sync::report::chain;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tracing::{debug, error, warn};
@@ -278,14 +279,20 @@ impl Door {
         &self,
         object: ObjectIndex,
         ids: &[String],
-    ) -> Result<Vec<(String, Key)>, postgres::Error> {
+    ) -> Result<Vec<(String, Owner)>, postgres::Error> {
         self.store.owners(object, ids).await
     }
 
     /// Names rows whose record another row has written over, so that all their values win again, those too that else
     /// only a create sends.
-    pub(super) async fn name_owners(&self, object: ObjectIndex, keys: Vec<Key>) {
-        self.name(object, keys, Op::New).await;
+    pub(super) async fn name_owners(&self, owners: Vec<Owner>) {
+        let mut keys: BTreeMap<ObjectIndex, Vec<Key>> = BTreeMap::new();
+        for owner in owners {
+            keys.entry(owner.object).or_default().push(owner.key);
+        }
+        for (object, keys) in keys {
+            self.name(object, keys, Op::New).await;
+        }
     }
 
     /// Names rows to be pushed again.

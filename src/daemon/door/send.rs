@@ -123,7 +123,8 @@ impl<'a> Sending<'a> {
     pub(super) fn doubt(&self, key: &Key, record: &str, full: bool) {
         let mut doubts = self.door.doubts();
         doubts.note(self.object, key, self.begun, full);
-        doubts.note_record(self.object, record, self.begun, full);
+        let alike = self.door.mapping.first_alike(self.object);
+        doubts.note_record(alike, record, self.begun, full);
     }
 
     /// The object's type in HubSpot.

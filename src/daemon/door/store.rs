@@ -10,7 +10,7 @@ use crate::postgres::orphans::{Buried, Orphans};
 use crate::postgres::receipt::{Probe, Receipt, Writer, Written};
 use crate::postgres::rows::{Counted, Reader};
 use crate::postgres::{Error, Problem, changes, failures, intent, inventory, links};
-use crate::sync::change::{Key, ObjectIndex, Op};
+use crate::sync::change::{Key, ObjectIndex, Op, Owner};
 use crate::sync::deletion::{Findings, Orphan};
 use crate::sync::linking::{Beside, Note, Pair};
 use crate::sync::outcome::Refusal;
@@ -37,7 +37,7 @@ pub trait Store: Send + Sync {
     fn next_key<'a>(&'a self, object: ObjectIndex, after: Option<&'a Key>) -> Asked<'a, Option<Key>>;
 
     /// [`Reader::owners`].
-    fn owners<'a>(&'a self, object: ObjectIndex, ids: &'a [String]) -> Asked<'a, Vec<(String, Key)>>;
+    fn owners<'a>(&'a self, object: ObjectIndex, ids: &'a [String]) -> Asked<'a, Vec<(String, Owner)>>;
 
     /// [`Reader::count`].
     fn count(&self, object: ObjectIndex) -> Asked<'_, Counted>;
@@ -175,7 +175,7 @@ impl Store for Database {
         asked.boxed()
     }
 
-    fn owners<'a>(&'a self, object: ObjectIndex, ids: &'a [String]) -> Asked<'a, Vec<(String, Key)>> {
+    fn owners<'a>(&'a self, object: ObjectIndex, ids: &'a [String]) -> Asked<'a, Vec<(String, Owner)>> {
         let asked = async move {
             let session = self.pool.get().await?;
             self.tables[object].reader.owners(&session, ids).await

@@ -3,7 +3,7 @@
 use super::{Ends, Unanswered};
 use crate::hubspot::wire::searchable;
 use crate::hubspot::{ASSOCIATION_READ_MAX, AssociationType, Done, ReadLinks};
-use crate::sync::change::{Key, ObjectIndex};
+use crate::sync::change::{ObjectIndex, Owner};
 use crate::sync::guard::{Answer, Hit, Next, Row};
 use crate::sync::linking::Target;
 use crate::sync::outcome::Refusal;
@@ -132,7 +132,7 @@ impl Ends {
             return Ok(self.update(at, record, found));
         }
         let holders = self.owners(at, std::slice::from_ref(&found.id)).await?;
-        let outlook = match holders.get(&found.id).filter(|owner| **owner != record.key) {
+        let outlook = match holders.get(&found.id).filter(|owner| !owner.is(&record.key)) {
             Some(owner) => Outlook::Refuse(Refusal::merged_into(id, &found.id, owner)),
             None => Outlook::Merged {
                 into: found.id.clone(),
@@ -183,7 +183,7 @@ impl Ends {
                     .map(|done| Hit {
                         busy: false,
                         id: done.id.clone(),
-                        owner: owners.get(&done.id).filter(|owner| *owner != key).cloned(),
+                        owner: owners.get(&done.id).filter(|owner| !owner.is(key)).cloned(),
                         created_at: done.created_at,
                     })
                     .collect()
@@ -270,7 +270,7 @@ impl Ends {
     }
 
     /// Which rows hold these HubSpot ids.
-    async fn owners(&self, at: ObjectIndex, ids: &[String]) -> Result<HashMap<String, Key>, Unanswered> {
+    async fn owners(&self, at: ObjectIndex, ids: &[String]) -> Result<HashMap<String, Owner>, Unanswered> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }

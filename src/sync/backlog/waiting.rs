@@ -1,7 +1,7 @@
 //! What waits of one object: its named rows in the order of their changes, and its claims.
 
 use super::Claimed;
-use crate::sync::change::Key;
+use crate::sync::change::{Key, ObjectIndex};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
@@ -46,8 +46,8 @@ pub(super) struct Waiting {
     pub(super) held: HashSet<i64>,
     /// Seqs let go since the look with this number started; a look that began earlier may still return them.
     pub(super) gone: HashMap<i64, u64>,
-    /// Match-on values claimed, with the key that holds each.
-    pub(super) matches: HashMap<String, Key>,
+    /// Match-on values claimed, with the row that holds each, also of objects alike.
+    pub(super) matches: HashMap<String, (ObjectIndex, Key)>,
     /// Keys released since the tick; only kept while a sweep's page is outstanding.
     pub(super) released: HashMap<Key, u64>,
     /// While the object is paused: when one row is tried next.
