@@ -479,6 +479,18 @@ async fn a_failure_and_a_change_under_way_are_shown_without_a_value_and_a_cause_
     let record = format!("/dashboard/record?object=contacts&key={key}");
     let (code, page) = daemon.get(&record).await;
     assert_eq!(code, 200, "{page}");
+    let (_, metrics) = daemon.get("/metrics").await;
+    let counted = metrics.lines().filter_map(|line| {
+        let (_, count) = line
+            .strip_prefix("hubsyncd_hubspot_requests_total{")?
+            .rsplit_once(' ')?;
+        count.parse::<usize>().ok()
+    });
+    assert_eq!(
+        counted.sum::<usize>(),
+        stage.sandbox.world().requests().count(),
+        "a page asks at the daemon's own pace: {metrics}"
+    );
     for told in [
         "no HubSpot id",
         "validation_error",

@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 const BELOW: &str = "/api/admin/hubspot";
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn mirror(objects: &[Mirrored]) -> MirrorState {
+pub fn mirror(objects: &[Mirrored]) -> MirrorState {
     MirrorState::new(&config::Mirror {
         every: HOUR,
         full_every: 12 * HOUR,

@@ -68,22 +68,28 @@ fn only_the_secrets_that_every_start_needs_are_demanded_of_systemd() {
 }
 
 #[test]
-fn prometheus_takes_the_alert_rules() {
+fn prometheus_takes_the_alert_rules_and_each_fires_when_it_should() {
     if !super::support::extras() {
         println!("not run: the alert rules are checked with promtool under HUBSYNCD_TEST_EXTRAS=1");
         return;
     }
+    let promtool = |arguments: &[&str]| {
+        let checked = std::process::Command::new("promtool").args(arguments).output();
+        let checked = checked.expect("promtool is installed");
+        let said = String::from_utf8_lossy(&checked.stdout) + String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success(), "{said}");
+        said.into_owned()
+    };
     let rules = Path::new(ROOT).join("systemd/hubsyncd-alerts.yml");
-    let checked = std::process::Command::new("promtool")
-        .args(["check", "rules"])
-        .arg(rules)
-        .output();
-    let checked = checked.expect("promtool is installed");
-    let said = String::from_utf8_lossy(&checked.stdout) + String::from_utf8_lossy(&checked.stderr);
-    assert!(
-        checked.status.success() && said.contains("SUCCESS: 10 rules found"),
-        "{said}"
-    );
+    let said = promtool(&["check", "rules", rules.to_str().unwrap()]);
+    assert!(said.contains("SUCCESS: 12 rules found"), "{said}");
+    // Each fires for a daemon that has its ailment, and none for one that is well.
+    let place = tempfile::tempdir().unwrap();
+    let situations = Path::new(ROOT).join("tests/support/alerts.yml");
+    for (from, name) in [(&rules, "hubsyncd-alerts.yml"), (&situations, "alerts.yml")] {
+        std::fs::copy(from, place.path().join(name)).unwrap();
+    }
+    promtool(&["test", "rules", place.path().join("alerts.yml").to_str().unwrap()]);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Signals, and two daemons on one database.
 
 use crate::support::daemon::{CONTACTS, Daemon, Stage};
+use crate::support::proxy::{Proxy, Silent};
 use crate::support::sweeping::logged;
-use crate::support::{DEADLINE, wait_until};
+use crate::support::{DEADLINE, extras, wait_until};
 use hubsyncd::sandbox::{Endpoint, Settings, When};
 
 const RUNS: &str = "SELECT count(*) FROM hubsyncd.run WHERE reason = 'signal' AND outcome = 'complete'";
@@ -112,6 +113,48 @@ async fn a_second_sigterm_stops_at_once_and_nothing_is_lost() {
         Some("1")
     );
     held.release();
+    let daemon = stage.start().await;
+    stage.wait_drained().await;
+    let world = stage.sandbox.world();
+    assert_eq!(
+        world.record(CONTACTS, &contact).unwrap().get("sj_credits"),
+        Some("1")
+    );
+    drop(daemon);
+}
+
+#[tokio::test]
+async fn a_database_that_takes_no_receipt_holds_up_the_end_for_less_than_systemd_waits() {
+    if !extras() {
+        println!("not run: an end without the database takes 50 s (set HUBSYNCD_TEST_EXTRAS=1)");
+        return;
+    }
+    let mut stage = Stage::new("signal_cut_off").await;
+    stage.through.database = Some(Proxy::to_database(&stage.database));
+    let contact = stage.known_contact("s1").await;
+    let mut daemon = stage.start().await;
+    let held = stage.sandbox.hold(Endpoint::Update, When::After);
+    stage.app(CREDITS).await;
+    assert!(held.reached(DEADLINE).await);
+    stage.through.database.as_ref().unwrap().silence(Silent::Both);
+    let begin = std::time::Instant::now();
+    daemon.signal("TERM");
+    logged(&daemon, "hubsyncd stops").await;
+    held.release();
+    let ended = async {
+        while daemon.has_ended().is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    // TimeoutStopSec= of the unit.
+    let in_time = tokio::time::timeout(std::time::Duration::from_secs(60), ended).await;
+    assert!(in_time.is_ok(), "{}", daemon.log());
+    assert_eq!(daemon.has_ended().and_then(|status| status.code()), Some(0));
+    assert!(begin.elapsed() > DEADLINE, "it did wait for the database");
+    logged(&daemon, "stopping without").await;
+    let left = stage.value("SELECT count(*) FROM hubsyncd.change").await;
+    assert_eq!(left.as_deref(), Some("1"), "what was not recorded waits");
+    stage.through.database = None;
     let daemon = stage.start().await;
     stage.wait_drained().await;
     let world = stage.sandbox.world();

@@ -23,7 +23,7 @@ pub(super) struct Arguments {
 /// Tells the story of one record, values and all.
 pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Result<u8, Failure> {
     let config = configuration(surroundings, Needs::Everything)?;
-    let explanation = explain::explain(config, &arguments.object, &arguments.key).await?;
+    let explanation = explain::explain(config, None, &arguments.object, &arguments.key).await?;
     let text = if arguments.json {
         let json = serde_json::to_string(&explanation);
         json.map_err(|error| Failure::new(exit::SOFTWARE, anyhow::Error::new(error)))? + "\n"

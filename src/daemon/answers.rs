@@ -148,7 +148,8 @@ impl Operations for Answers {
             let _turn =
                 turn.map_err(|_| Refused::Unavailable("another record is being explained".to_owned()))?;
             let config = Config::clone(&self.live.borrow());
-            let told = Box::pin(explain(config, &object, &key)).await;
+            let client = self.doorway.door().map(|door| Arc::clone(&door.client));
+            let told = Box::pin(explain(config, client, &object, &key)).await;
             told.map_err(|exit| match exit.code {
                 USAGE => Refused::Unknown(format!("{object} {key}")),
                 _ => Refused::Unavailable(chain(&*exit.error)),

@@ -6,7 +6,7 @@ use super::reading::{Held, Seen, properties};
 use super::{Ends, Unanswered};
 use crate::config::{self, Config};
 use crate::daemon::exit::{Exit, USAGE};
-use crate::hubspot::Lane;
+use crate::hubspot::{Client, Lane};
 use crate::mapping::Object;
 use crate::postgres::failures::Failure;
 use crate::postgres::story::{self, Holder, Story};
@@ -18,6 +18,7 @@ use crate::sync::record::Record;
 use crate::sync::report::{self, moment};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// A holder that was heard of longer ago than this pushes no more.
 const SILENT_MAX_SECONDS: i64 = 10;
@@ -120,12 +121,17 @@ pub struct Change {
     pub captured_at: String,
 }
 
-/// Tells the story of the row of `object` with this key.
+/// Tells the story of the row of `object` with this key; HubSpot is asked by `client`, or by one made for it.
 ///
 /// # Errors
 /// Code 64 for an object that is not mapped, and for what cannot be a key; else what keeps the database from being
 /// asked. HubSpot's silence is a part of the story.
-pub async fn explain(config: Config, object: &str, key: &str) -> Result<Explanation, Exit> {
+pub async fn explain(
+    config: Config,
+    client: Option<Arc<Client>>,
+    object: &str,
+    key: &str,
+) -> Result<Explanation, Exit> {
     let Some(at) = config.mapping.position(object) else {
         let names = || config.mapping.objects.iter().map(|object| object.name.as_str());
         let hint = match config::closest(object, names()) {
@@ -134,7 +140,7 @@ pub async fn explain(config: Config, object: &str, key: &str) -> Result<Explanat
         };
         return Err(Exit::new(USAGE, format!("no object of the mapping is called {object}")).hint(hint));
     };
-    let mut ends = Ends::open(config, Lane::Change).await?;
+    let mut ends = Ends::open(config, Lane::Change, client).await?;
     let silent = ends.ask_portal().await.err().map(|exit| exit.error.to_string());
     let Some(key) = ends.objects[at].reader.canonical(key) else {
         let kind = ends.shapes.iter().find(|shape| shape.object == at);

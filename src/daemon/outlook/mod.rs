@@ -46,7 +46,7 @@ struct Known {
 struct Ends {
     config: Config,
     session: Session,
-    client: Client,
+    client: Arc<Client>,
     shapes: Vec<Shape>,
     objects: Vec<Known>,
     lane: Lane,
@@ -112,8 +112,9 @@ fn of_database(error: &postgres::Error, advice: Option<String>) -> Exit {
 }
 
 impl Ends {
-    /// Connects to the database and compares it with the mapping; HubSpot is not asked yet.
-    async fn open(config: Config, lane: Lane) -> Result<Ends, Exit> {
+    /// Connects to the database and compares it with the mapping; HubSpot is not asked yet. A daemon's own `client` keeps
+    /// its pace; without one, another is made.
+    async fn open(config: Config, lane: Lane, client: Option<Arc<Client>>) -> Result<Ends, Exit> {
         let address = Address::parse(config.database.url.expose_secret())
             .map_err(|error| Exit::new(CONFIGURATION, error).hint("look at the database URL"))?;
         let session = match connect::connect(&address, "outlook").await {
@@ -129,9 +130,17 @@ impl Ends {
             Err(Unprepared::Exit(exit)) => return Err(exit),
         };
         let asked = Arc::<Asked>::default();
-        let client = checkup::client(&config, config.hubspot.in_flight, asked.observer())
-            .map_err(|error| Exit::new(CONFIGURATION, error).hint("look at [hubspot] and the token"))?;
-        client.pace().set_reserve(config.hubspot.daily_reserve);
+        let client = match client {
+            Some(client) => client,
+            None => {
+                let client = checkup::client(&config, config.hubspot.in_flight, asked.observer());
+                let client = client.map_err(|error| {
+                    Exit::new(CONFIGURATION, error).hint("look at [hubspot] and the token")
+                })?;
+                client.pace().set_reserve(config.hubspot.daily_reserve);
+                Arc::new(client)
+            }
+        };
         let objects = (0..config.mapping.objects.len())
             .map(|at| Known::before_hubspot(&config.mapping, at, &shapes))
             .collect();

@@ -58,7 +58,7 @@ pub type Progress<'a> = &'a mut dyn FnMut(&str, u64);
 /// # Errors
 /// What keeps either end from being asked: [`Exit`].
 pub async fn plan(config: Config, progress: Progress<'_>) -> Result<Plan, Exit> {
-    let mut ends = Ends::open(config, Lane::Sweep).await?;
+    let mut ends = Ends::open(config, Lane::Sweep, None).await?;
     ends.ask_portal().await?;
     let mut objects = Vec::new();
     for at in 0..ends.objects.len() {

@@ -100,7 +100,7 @@ fn banner(mood: Mood, headline: &str, verdict: &Verdict, known: &Known) -> Marku
         section class={ "banner " (mood.class()) } {
             h1 { (headline) }
             @if wrong.is_empty() {
-                p { (verdict.output) "." }
+                p { (well(verdict, known)) "." }
             } @else {
                 ul {
                     @for check in wrong {
@@ -112,6 +112,19 @@ fn banner(mood: Mood, headline: &str, verdict: &Verdict, known: &Known) -> Marku
             }
             @if let Some(run) = &known.sweep { (running(run)) }
         }
+    }
+}
+
+/// What is added to good news: refused records are none of health's business, and still somebody's.
+fn well(verdict: &Verdict, known: &Known) -> String {
+    match (&known.lease, known.failures()) {
+        (Lease::Standby(_), _) => verdict.output.clone(),
+        (_, 0) => "Every change that was committed is in HubSpot".to_owned(),
+        (_, 1) => "But for 1 refused record, every change is in HubSpot".to_owned(),
+        (_, many) => format!(
+            "But for {} refused records, every change is in HubSpot",
+            number(many)
+        ),
     }
 }
 
