@@ -28,6 +28,8 @@ BEGIN
                    coalesce(n.{{key}}, o.{{key}})::text,
                    CASE WHEN n.{{key}} IS NULL THEN 'D'
                         WHEN o.{{key}} IS NULL THEN 'I'
+                        -- What does not begin with a blank is not blank: it need not be trimmed to see that.
+                        WHEN n.{{id}} COLLATE "C" >= '!' THEN 'U'
                         WHEN coalesce(btrim(n.{{id}}), '') = '' THEN 'N'
                         ELSE 'U'
                    END::"char",

@@ -127,10 +127,10 @@ fn changed(mapping: &Mapping, object: &Object, shape: &Shape) -> Vec<String> {
     let differs = |names: &BTreeSet<&str>, but: &[&BTreeSet<&str>]| -> Vec<String> {
         let fresh = |name: &&str| !own.contains(name) && !but.iter().any(|other| other.contains(name));
         let columns = names.iter().copied().filter(fresh);
-        columns
-            .filter_map(|name| shape.table_columns.get(name))
-            .map(differs)
-            .collect()
+        let mut columns: Vec<&Column> = columns.filter_map(|name| shape.table_columns.get(name)).collect();
+        // One difference is enough, and texts are the slowest to compare.
+        columns.sort_by_key(|column| is_text(column));
+        columns.into_iter().map(differs).collect()
     };
 
     let id = identifier(&object.hubspot_id);
@@ -227,7 +227,7 @@ fn identifiers(text: &str) -> BTreeSet<String> {
 fn differs(column: &Column) -> String {
     let name = identifier(&column.name);
     match column.base.as_str() {
-        "text" | "varchar" | "bpchar" => {
+        _ if is_text(column) => {
             format!("o.{name} COLLATE \"C\" IS DISTINCT FROM n.{name} COLLATE \"C\"")
         }
         // Equal intervals may read differently: 30 days, 1 month.
@@ -235,6 +235,11 @@ fn differs(column: &Column) -> String {
         _ if column.has_equality => format!("o.{name} IS DISTINCT FROM n.{name}"),
         _ => format!("o.{name}::text IS DISTINCT FROM n.{name}::text"),
     }
+}
+
+/// Whether a column holds text, which has a collation.
+fn is_text(column: &Column) -> bool {
+    matches!(column.base.as_str(), "text" | "varchar" | "bpchar")
 }
 
 /// The rows of an object that entries name, as the keys print; null where the entry's id cannot be a key.

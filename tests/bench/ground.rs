@@ -73,8 +73,13 @@ impl Ground {
 
 /// Contacts that HubSpot has, too; unseen by triggers. Numbered from 0: `p0@example.com`.
 pub async fn known_contacts(stage: &Stage, count: usize) {
-    for from in (0..count).step_by(CHUNK) {
-        let to = count.min(from + CHUNK);
+    more_contacts(stage, 0, count).await;
+}
+
+/// The same for the numbers from `first` up to, not including, `end`.
+pub async fn more_contacts(stage: &Stage, first: usize, end: usize) {
+    for from in (first..end).step_by(CHUNK) {
+        let to = end.min(from + CHUNK);
         let ids: Vec<String> = {
             let mut world = stage.sandbox.world();
             let make = |at: usize| {

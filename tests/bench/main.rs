@@ -16,13 +16,18 @@
 mod support;
 
 mod bulk;
+mod cost;
 mod ground;
+mod growth;
 mod latency;
 mod lifecycle;
 mod machine;
 mod memory;
+mod plot;
 mod process;
+mod race;
 mod requests;
+mod rival;
 mod samples;
 mod sweeps;
 mod table;
@@ -71,8 +76,20 @@ const TOPICS: &[Topic] = &[
         run: |ground| requests::measure(ground).boxed_local(),
     },
     Topic {
+        name: "race",
+        run: |ground| race::measure(ground).boxed_local(),
+    },
+    Topic {
         name: "memory",
         run: |ground| memory::measure(ground).boxed_local(),
+    },
+    Topic {
+        name: "growth",
+        run: |ground| growth::measure(ground).boxed_local(),
+    },
+    Topic {
+        name: "cost",
+        run: |ground| cost::measure(ground).boxed_local(),
     },
     Topic {
         name: "lifecycle",
@@ -113,7 +130,13 @@ impl Asked {
 }
 
 fn main() -> ExitCode {
-    let asked = match Asked::of(std::env::args().skip(1)) {
+    let mut arguments = std::env::args().skip(1);
+    if std::env::args().nth(1).is_some_and(|word| word == rival::WORD) {
+        arguments.next();
+        rival::run(arguments);
+        return ExitCode::SUCCESS;
+    }
+    let asked = match Asked::of(arguments) {
         Ok(asked) => asked,
         Err(words) => {
             let names: Vec<&str> = TOPICS.iter().map(|topic| topic.name).collect();

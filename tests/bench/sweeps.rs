@@ -4,15 +4,12 @@ use super::ground::{self, Ground, NO_SWEEP, UNLIMITED};
 use super::latency;
 use super::process::{cpu_seconds, cpu_seconds_with_children};
 use super::support::daemon::{Daemon, Stage};
-use super::support::wait_within;
 use super::table::{Goal, Measured};
 use hubsyncd::sandbox::{Endpoint, Settings, World};
 use std::time::{Duration, Instant};
 
 /// HubSpot's round trip.
 const ROUND_TRIP: Duration = Duration::from_millis(300);
-/// How long a sweep may take.
-const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Sweeps at both of HubSpot's limits, and live changes beside a third, all at the same time: each waits nearly always.
 pub async fn at_the_limit(ground: &Ground) -> Vec<Measured> {
@@ -81,14 +78,7 @@ pub async fn sweep(ground: &Ground, stage: &Stage, daemon: &Daemon, rows: usize)
         )
     };
     let ((own, postgres), begun) = (usage(), Instant::now());
-    daemon.post("/sweep").await;
-    let mut run = serde_json::Value::Null;
-    wait_within(PATIENCE, "the sweep ends", async || {
-        let runs: serde_json::Value = serde_json::from_str(&daemon.get("/runs").await.1).unwrap();
-        run = runs["runs"][0].clone();
-        !run["finished_at"].is_null()
-    })
-    .await;
+    let run = daemon.sweep().await;
     let seconds = begun.elapsed().as_secs_f64();
     assert_eq!(run["outcome"], "complete", "{run}");
     assert_eq!(run["summary"]["contacts"]["updated"], rows, "{run}");
