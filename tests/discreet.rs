@@ -333,9 +333,19 @@ async fn served(stage: &Stage, daemon: &Daemon) -> String {
         "/runs",
         "/failures",
         "/",
+        "/dashboard/failures",
+        "/dashboard/changes",
+        "/dashboard/runs",
+        "/dashboard/record",
+        "/api/admin/hubspot/sync/status",
         "/nowhere",
     ] {
         said.push_str(&daemon.get(path).await.1);
+    }
+    let keys = "SELECT string_agg(id::text, ' ') FROM hubspot_sync.hubspot_contact_credits WHERE firstname <> 'pLaNtEd-good'";
+    for key in stage.value(keys).await.unwrap_or_default().split(' ').take(3) {
+        let path = format!("/dashboard/record?object=contacts&key={key}");
+        said.push_str(&daemon.get(&path).await.1);
     }
     for verb_line in verbs() {
         let answer = verb(stage, &verb_line).await;

@@ -277,6 +277,36 @@ async fn rows_that_are_gone_outside_or_whose_record_is_gone_have_a_story_too() {
 }
 
 #[tokio::test]
+async fn a_row_that_postgres_cannot_read_has_a_story_without_its_values() {
+    let mut stage = Stage::without_setup("unreadable_story", Settings::default(), QUICK).await;
+    let id = stage.known_contact("fay").await;
+    stage.toml = format!(
+        "{QUICK}[[object]]\nname = \"people\"\ntable = \"{TABLE}\"\ntype = \"0-1\"\nmatch-on = \"email\"\n\
+         where = \"student_id::int > 5\"\n[object.properties]\nemail = \"email\"\n"
+    );
+    stage.setup().await;
+    let key = key_of(&stage, "fay").await;
+    let story = explain(&stage, "people", &key);
+    assert_eq!(
+        (
+            &story["place"],
+            &story["row"]["hubspot_id"],
+            &story["hubspot"]["id"]
+        ),
+        (&json!("unreadable"), &json!(id), &json!(id)),
+        "{story:#}"
+    );
+    assert!(
+        says(
+            &story,
+            "no push can send it: Postgres fails to read this row (SQLSTATE 22P02)"
+        ),
+        "{story:#}"
+    );
+    assert!(!story["next"].to_string().contains("fay"), "{story:#}");
+}
+
+#[tokio::test]
 async fn without_hubspot_the_rest_is_told() {
     let stage = Stage::new("silent_story").await;
     stage.known_contact("eve").await;

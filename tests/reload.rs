@@ -196,6 +196,9 @@ async fn a_reload_finishes_what_is_under_way_and_sweeps_again_what_it_cut_short(
     logged(&daemon, "finished first").await;
     // The socket answers meanwhile, and a request for a sweep waits.
     assert_eq!(daemon.get("/status").await.0, 200);
+    // Nobody listens for changes at this moment, which is no reason to wake anybody.
+    let (code, health) = daemon.get("/health").await;
+    assert_eq!(code, 200, "{health}");
     daemon.signal("USR1");
     logged(&daemon, "SIGUSR1: a sweep runs").await;
     assert!(

@@ -82,10 +82,10 @@ fn row(told: &Explanation) -> String {
         (None, None) => "no HubSpot id".to_owned(),
     };
     let synced = row.synced_at.as_deref().unwrap_or("never");
-    let outside = if told.place == "outside" {
-        "; a push does not read it"
-    } else {
-        ""
+    let outside = match told.place {
+        "outside" => "; a push does not read it",
+        "unreadable" => "; a push fails to read it",
+        _ => "",
     };
     format!("{id}, last sync {synced}{outside}")
 }

@@ -68,7 +68,7 @@ enum Verb {
     Plan(plan::Arguments),
     /// Ask the running daemon for a sweep and show its progress
     Sweep(sweep::Arguments),
-    /// Backlog, last sweep, failures, limits
+    /// Health, backlog, last sweep, failures, limits
     Status(status::Arguments),
     /// Exit 0 if healthy and 1 if not, with one line why
     Health(health::Arguments),

@@ -20,8 +20,21 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Re
     let answer = daemon.ask(Method::POST, "/reload", None).await?;
     if answer.code == StatusCode::UNPROCESSABLE_ENTITY {
         let body = answer.json()?;
-        let problems = anyhow::anyhow!("{}", listed(&body["problems"], "\n"));
-        return Err(Failure::new(exit::CONFIGURATION, problems).hint("the configuration of before goes on"));
+        if arguments.json {
+            print(&(answer.text + "\n"))?;
+        }
+        let problems = words(&body["problems"]);
+        let noun = if problems.len() == 1 {
+            "problem"
+        } else {
+            "problems"
+        };
+        let refused = anyhow::anyhow!(
+            "the configuration is refused with {} {noun}:\n  {}",
+            problems.len(),
+            problems.join("\n  ")
+        );
+        return Err(Failure::new(exit::CONFIGURATION, refused).hint("the configuration of before goes on"));
     }
     let answer = answer.accepted()?;
     let reloaded = answer.json()?;
@@ -34,21 +47,20 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Re
 }
 
 fn told(reloaded: &Value) -> String {
-    let changed = listed(&reloaded["changed"], ", ");
+    let changed = words(&reloaded["changed"]).join(", ");
     let mut text = if changed.is_empty() {
         "nothing has changed that a reload takes\n".to_owned()
     } else {
         format!("taken: {changed}\n")
     };
-    let restart = listed(&reloaded["restart"], ", ");
+    let restart = words(&reloaded["restart"]).join(", ");
     if !restart.is_empty() {
         text.push_str(&format!("only a restart takes: {restart}\n"));
     }
     text
 }
 
-fn listed(words: &Value, between: &str) -> String {
-    let words = words.as_array().into_iter().flatten();
-    let words: Vec<&str> = words.filter_map(Value::as_str).collect();
-    words.join(between)
+fn words(list: &Value) -> Vec<&str> {
+    let list = list.as_array().into_iter().flatten();
+    list.filter_map(Value::as_str).collect()
 }

@@ -430,7 +430,7 @@ mod tests {
             "deaf since the first time it was said"
         );
         board.set_condition(Condition::Breaker, Some("HubSpot refuses the token".to_owned()));
-        let verdict = judge(&board, Duration::ZERO);
+        let verdict = judge(&board, HANDOVER * 2);
         assert_eq!(
             (verdict.status, verdict.output.as_str()),
             (Status::Fail, "breaker: HubSpot refuses the token")

@@ -432,8 +432,8 @@ fn halves(mut claimed: Vec<Claimed>) -> Parts {
 /// Rows by key.
 type ByKey<T> = HashMap<Key, T>;
 
-/// A refusal for a row that Postgres cannot read.
-fn unreadable(error: &postgres::Error) -> Refusal {
+/// A refusal for a row that Postgres cannot read. Postgres' own words may hold its values.
+pub(in crate::daemon) fn unreadable(error: &postgres::Error) -> Refusal {
     Refusal::ours(
         "read",
         format!(

@@ -3,11 +3,12 @@
 //! It shows values of the row and of HubSpot's record: that is what it is for. Nothing of it is logged.
 
 use super::reading::{Held, Seen, properties};
-use super::{Ends, Unanswered};
+use super::{Ends, Unanswered, unreadable};
 use crate::config::{self, Config};
 use crate::daemon::exit::{Exit, USAGE};
 use crate::hubspot::{Client, Lane};
 use crate::mapping::Object;
+use crate::postgres::ErrorKind;
 use crate::postgres::failures::Failure;
 use crate::postgres::story::{self, Holder, Story};
 use crate::sync::change::{Key, ObjectIndex};
@@ -34,7 +35,7 @@ pub struct Explanation {
     pub table: String,
     /// HubSpot's object type.
     pub object_type: String,
-    /// `there`, `outside` (of `where` or the view) or `gone`.
+    /// `there`, `outside` (of `where` or the view), `gone`, or `unreadable` where Postgres fails to read it for a push.
     pub place: &'static str,
     /// The row, if there is one.
     pub row: Option<Row>,
@@ -178,19 +179,28 @@ impl Ends {
             .waiting
             .iter()
             .any(|change| matches!(change.op.as_str(), "I" | "N"));
-        let read = self.objects[at]
-            .reader
+        let reader = &self.objects[at].reader;
+        let read = reader
             .read(&self.session, std::slice::from_ref(key), &[full])
-            .await
-            .map_err(|error| Exit::from(Unanswered::Database(error)))?;
-        let record = read.records.into_iter().next();
+            .await;
+        let (read, failed) = match read {
+            Ok(read) => (
+                read.records
+                    .into_iter()
+                    .next()
+                    .map(|record| (record, read.read_at)),
+                None,
+            ),
+            Err(error) if error.kind == ErrorKind::Rows => (None, Some(unreadable(&error).message)),
+            Err(error) => return Err(Unanswered::Database(error).into()),
+        };
         let mut told = Told {
             silent,
             ..Told::default()
         };
         if told.silent.is_none() {
-            let asked = match &record {
-                Some(record) => self.ask_of(at, record, read.read_at).await,
+            let asked = match &read {
+                Some((record, read_at)) => self.ask_of(at, record, *read_at).await,
                 None => self.ask_of_gone(at, &story).await,
             };
             match asked {
@@ -199,7 +209,19 @@ impl Ends {
                 Err(unanswered) => told.silent = Some(Exit::from(unanswered).error.to_string()),
             }
         }
-        Ok(self.explanation(at, key, &story, record.as_ref(), told))
+        let record = read.map(|(record, _)| record);
+        let explanation = self.explanation(at, key, &story, record.as_ref(), told);
+        Ok(match failed {
+            None => explanation,
+            Some(why) => Explanation {
+                place: "unreadable",
+                next: vec![
+                    format!("no push can send it: {why}"),
+                    "each change of it and each sweep tries again".to_owned(),
+                ],
+                ..explanation
+            },
+        })
     }
 
     async fn ask_of(&self, at: ObjectIndex, record: &Record, now: i64) -> Result<Told, Unanswered> {

@@ -8,7 +8,7 @@ pub mod plan;
 mod reading;
 
 use super::checkup;
-use super::door::LinkKind;
+use super::door::{LinkKind, unreadable};
 use super::exit::{CONFIGURATION, Exit, NOT_PERMITTED, SOFTWARE, TRY_AGAIN, UNAVAILABLE};
 use super::learn::{self, Portal};
 use super::prepare::{self, Unprepared};
@@ -107,7 +107,12 @@ fn of_database(error: &postgres::Error, advice: Option<String>) -> Exit {
         ErrorKind::Schema => CONFIGURATION,
         ErrorKind::Rows | ErrorKind::Fenced | ErrorKind::Other => SOFTWARE,
     };
-    let exit = Exit::new(code, chain(error));
+    let words = match error.kind {
+        // Postgres' own words may hold values.
+        ErrorKind::Rows => unreadable(error).message,
+        _ => chain(error),
+    };
+    let exit = Exit::new(code, words);
     exit.hint(advice.unwrap_or_else(|| "`hubsyncd check` looks at everything".to_owned()))
 }
 

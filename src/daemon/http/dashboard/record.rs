@@ -120,7 +120,11 @@ fn row(told: &Explanation) -> Markup {
             (None, None) => { "no HubSpot id" }
         }
         ", last sync " (row.synced_at.as_deref().unwrap_or("never"))
-        @if told.place == "outside" { "; a push does not read it" }
+        @match told.place {
+            "outside" => { "; a push does not read it" }
+            "unreadable" => { "; a push fails to read it" }
+            _ => {}
+        }
     }
 }
 
