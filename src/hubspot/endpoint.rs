@@ -17,6 +17,7 @@ use super::wire::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Endpoint {
     Create,
+    List,
     Search,
     Upsert,
     Update,
@@ -39,6 +40,7 @@ impl Endpoint {
     pub(super) fn name(self) -> &'static str {
         match self {
             Endpoint::Create => "objects/batch/create",
+            Endpoint::List => "objects/list",
             Endpoint::Search => "objects/search",
             Endpoint::Upsert => "objects/batch/upsert",
             Endpoint::Update => "objects/batch/update",
@@ -78,7 +80,8 @@ pub(super) struct Call<'a> {
     pub endpoint: Endpoint,
     /// The segments of its path.
     pub path: Vec<&'a str>,
-    pub query: Option<(&'a str, String)>,
+    /// The parameters of its query.
+    pub query: Vec<(&'a str, String)>,
     /// With a body it is a POST, else a GET.
     pub body: Option<Vec<u8>>,
     /// How many records it is about.
@@ -101,6 +104,7 @@ impl Call<'_> {
             (Endpoint::Token, _) => "asking HubSpot for the token's scopes".to_owned(),
             (Endpoint::Labels, _) => format!("asking HubSpot for the association types of {of}"),
             (Endpoint::Properties, _) => format!("asking HubSpot for the properties of {of}"),
+            (Endpoint::List, _) => format!("listing the records of {of} in HubSpot"),
             (_, 1) => format!("{} of 1 record of {of}", endpoint.name()),
             (_, many) => format!("{} of {many} records of {of}", endpoint.name()),
         }
@@ -112,8 +116,13 @@ impl Call<'_> {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(&self.path);
         }
-        if let Some((name, value)) = &self.query {
+        for (name, value) in &self.query {
             url.query_pairs_mut().append_pair(name, value);
+        }
+        // A list of names is longer than a URL may be soon enough; a comma in a query needs no escape.
+        if let Some(query) = url.query().filter(|query| query.contains("%2C")) {
+            let query = query.replace("%2C", ",");
+            url.set_query(Some(&query));
         }
         url
     }
@@ -171,7 +180,7 @@ impl Client {
         let call = Call {
             endpoint: Endpoint::Search,
             path: vec!["crm", "objects", &self.api_version, object_type, "search"],
-            query: None,
+            query: Vec::new(),
             body: Some(wire::search_body(property, values)),
             records: values.len(),
             of: object_type,
@@ -273,7 +282,7 @@ impl Client {
         let call = Call {
             endpoint: Endpoint::Get,
             path: vec!["crm", "objects", &self.api_version, object_type, id],
-            query: (!properties.is_empty()).then(|| ("properties", properties.join(","))),
+            query: Vec::from_iter((!properties.is_empty()).then(|| ("properties", properties.join(",")))),
             body: None,
             records: 1,
             of: object_type,
@@ -319,7 +328,7 @@ impl Client {
         let call = Call {
             endpoint,
             path,
-            query: None,
+            query: Vec::new(),
             body: Some(wire::associate_body(kind, pairs)),
             records: pairs.len(),
             of: from_type,
@@ -361,7 +370,7 @@ impl Client {
         let call = Call {
             endpoint,
             path,
-            query: None,
+            query: Vec::new(),
             body: Some(wire::dissociate_body(label, pairs)),
             records: pairs.len(),
             of: from_type,
@@ -396,7 +405,7 @@ impl Client {
                 "batch",
                 "read",
             ],
-            query: None,
+            query: Vec::new(),
             body: Some(wire::read_links_body(inputs)),
             records: inputs.len(),
             of: from_type,
@@ -430,7 +439,7 @@ impl Client {
                 to_type,
                 "labels",
             ],
-            query: None,
+            query: Vec::new(),
             body: None,
             records: 1,
             of: from_type,
@@ -447,7 +456,7 @@ impl Client {
         let call = Call {
             endpoint: Endpoint::Properties,
             path: vec!["crm", "properties", &self.api_version, object_type],
-            query: None,
+            query: Vec::new(),
             body: None,
             records: 1,
             of: object_type,
@@ -464,7 +473,7 @@ impl Client {
         let call = Call {
             endpoint: Endpoint::Account,
             path: vec!["account-info", &self.api_version, "details"],
-            query: None,
+            query: Vec::new(),
             body: None,
             records: 1,
             of: "",
@@ -484,7 +493,7 @@ impl Client {
         let call = Call {
             endpoint: Endpoint::Token,
             path: vec!["oauth", "v2", "private-apps", "get", "access-token-info"],
-            query: None,
+            query: Vec::new(),
             body: Some(self.token_body()),
             records: 1,
             of: "",
@@ -493,7 +502,7 @@ impl Client {
     }
 
     /// A request about many records of a type.
-    fn batch_call<'a>(
+    pub(super) fn batch_call<'a>(
         &'a self,
         endpoint: Endpoint,
         verb: &'static str,
@@ -504,7 +513,7 @@ impl Client {
         Call {
             endpoint,
             path: vec!["crm", "objects", &self.api_version, object_type, "batch", verb],
-            query: None,
+            query: Vec::new(),
             body: Some(body),
             records,
             of: object_type,
@@ -518,7 +527,7 @@ impl Client {
     }
 
     /// Sends a call and reads its success.
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         slot: Slot,
         mut call: Call<'_>,

@@ -65,6 +65,9 @@ pub struct Failed {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
+/// What an answer that is larger than we read means.
+const TOO_LARGE: &str = "the answer is larger than this program reads; it is asked again";
+
 /// How a request failed.
 #[derive(Debug)]
 pub(super) enum Cause {
@@ -117,10 +120,7 @@ fn judge(cause: &Cause, asked: Asked) -> (Disposition, &'static str) {
             lost,
             "the connection broke; it is sent again, since it may or may not have arrived",
         ),
-        Cause::TooLarge => (
-            lost,
-            "the answer is larger than this program reads; it is asked again",
-        ),
+        Cause::TooLarge => (lost, TOO_LARGE),
         Cause::Unreadable(_) => (
             lost,
             "the answer cannot be understood; it is sent again and looked up: a proxy may stand between",
@@ -257,6 +257,11 @@ impl Failed {
     /// Whether HubSpot may have done what was asked.
     pub fn is_unknown(&self) -> bool {
         self.disposition == Disposition::Retry { unknown: true }
+    }
+
+    /// Whether the answer is larger than we read: fewer records at a time may fit.
+    pub fn is_too_large(&self) -> bool {
+        self.status.is_none() && self.advice == TOO_LARGE
     }
 
     /// Whether HubSpot says that what was asked for is not there.

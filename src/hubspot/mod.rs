@@ -18,6 +18,7 @@ mod endpoint;
 pub mod error;
 mod loose;
 pub mod pace;
+mod records;
 mod redact;
 mod reply;
 pub mod transport;
@@ -27,6 +28,7 @@ pub mod wire;
 pub use client::{Answered, Client, Observed, Observer, Settings, Setup};
 pub use error::{Disposition, Failed, Policy};
 pub use pace::{Budget, Halt, Lane, Limits, Pace, Pause, Slot, Why, Withheld};
+pub use records::{Listing, ModifiedPage, Question, ReadRecords, RecordPage, Records, searchable_names};
 pub use wire::{
     ASSOCIATION_READ_MAX, Account, Associated, AssociationKind, AssociationPage, AssociationType, BatchReply,
     CreateInput, Dissociated, Done, Found, FoundLink, PropertyInfo, ReadLinks, ReadReply, RecordError,

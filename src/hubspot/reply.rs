@@ -315,7 +315,7 @@ pub(super) fn error_body(body: &[u8]) -> Option<ErrorBody> {
     })
 }
 
-fn record_error(raw: &RawValue) -> RecordError {
+pub(super) fn record_error(raw: &RawValue) -> RecordError {
     match serde_json::from_str::<RawError<'_>>(raw.get()) {
         Ok(error) => described(&error),
         Err(_) => RecordError {
