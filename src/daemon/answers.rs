@@ -2,6 +2,7 @@
 
 use super::board::{Board, Lease};
 use super::exit::USAGE;
+use super::glance::Glance;
 use super::mirror::request::{self, Extent, Pulls};
 use super::operations::{
     MirrorPage, NotReloaded, Operations, Page, Refused, Ticket, TicketState, WaitingRow,
@@ -33,6 +34,7 @@ pub(super) struct Answers {
     pub(super) reloads: mpsc::Sender<Ask>,
     pub(super) live: watch::Receiver<Arc<Config>>,
     /// Held while a record is explained.
+    pub(super) glance: Glance,
     pub(super) explaining: tokio::sync::Mutex<()>,
     pub(super) stop: CancellationToken,
 }
@@ -235,8 +237,7 @@ impl Operations for Answers {
         from: Option<String>,
         limit: usize,
     ) -> BoxFuture<'_, Result<MirrorPage, Refused>> {
-        let _ = (kind, from, limit);
-        async move { Err(Refused::Unavailable("HubSpot is not asked".to_owned())) }.boxed()
+        async move { self.glance.page(kind, from.as_deref(), limit).await }.boxed()
     }
 
     fn standings(&self) -> BoxFuture<'_, Result<Vec<(String, String)>, Refused>> {

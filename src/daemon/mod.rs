@@ -15,6 +15,7 @@ pub mod desk;
 pub mod door;
 pub mod errand;
 pub mod exit;
+mod glance;
 pub mod health;
 pub mod http;
 mod keeper;
@@ -97,6 +98,8 @@ struct Shared {
     lease: Arc<lease::Hold>,
     doorway: Arc<Doorway>,
     reloads: mpsc::Sender<Ask>,
+    /// Who speaks to HubSpot in the present term, also without the lease: for reads alone.
+    speaker: watch::Sender<Option<Client>>,
     /// Told when an object is open that was closed.
     reopened: Arc<Notify>,
     systemd: Arc<Systemd>,
@@ -241,6 +244,7 @@ impl Shared {
             lease: Arc::new(lease::Hold::default()),
             doorway: Arc::default(),
             reloads,
+            speaker: watch::Sender::new(None),
             reopened: Arc::default(),
             systemd: Arc::new(Systemd::of_environment()),
             stop: CancellationToken::new(),
@@ -297,6 +301,10 @@ impl Shared {
                 reloads: self.reloads.clone(),
                 live: self.live.subscribe(),
                 explaining: tokio::sync::Mutex::default(),
+                glance: glance::Glance {
+                    speaker: self.speaker.subscribe(),
+                    names: tokio::sync::Mutex::default(),
+                },
                 stop: self.stop.clone(),
             }),
             limits: Box::new(move || health::Limits::of(&live.borrow())),

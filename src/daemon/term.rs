@@ -6,6 +6,7 @@
 use super::board::Board;
 use super::door::Door;
 use super::keeper::Keeper;
+use super::mirror::state::MirrorState;
 use super::reopen::Reopener;
 use super::sweep::Sweeper;
 use super::{Ended, Purpose, Shared};
@@ -56,6 +57,11 @@ impl Term {
             looked_after: last.map_or_else(now, |last| last.looked_after),
         };
         shared.doorway.open(&term.door);
+        let reader = Client::clone(&client).asking(Arc::new(|| true));
+        shared.speaker.send_replace(Some(reader));
+        shared
+            .board
+            .set_mirror(config.mirror.as_ref().map(MirrorState::new));
         let keeper = Keeper {
             config: Arc::clone(&config),
             address: shared.address.clone(),
