@@ -1,5 +1,6 @@
 //! Tests: what is installed beside the binary.
 
+use hubsyncd::daemon::exit;
 use std::path::Path;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -50,6 +51,33 @@ fn the_units_are_right_and_confined() {
     std::fs::create_dir(&drop_in).unwrap();
     std::fs::write(drop_in.join("cron-secret.conf"), shipped("cron-secret.conf")).unwrap();
     analyze(&["verify", "--man=no"], "hubsyncd.service");
+}
+
+#[test]
+fn systemd_is_told_what_the_daemon_does_and_does_not_start_in_vain() {
+    let unit = shipped("hubsyncd.service");
+    let value = |key: &str| {
+        let line = unit.lines().find_map(|line| line.strip_prefix(key));
+        line.unwrap_or_else(|| panic!("{key} is not in the unit"))
+    };
+    assert_eq!(value("Type="), "notify");
+    assert_eq!(value("Restart="), "on-failure");
+    let in_vain: Vec<u8> = value("RestartPreventExitStatus=")
+        .split(' ')
+        .map(|code| code.parse().unwrap())
+        .collect();
+    assert_eq!(in_vain, [exit::USAGE, exit::NOT_PERMITTED, exit::CONFIGURATION]);
+    // A loop counts as stuck after 30 s, and what HubSpot has answered may take 50 s to be recorded.
+    assert!(value("WatchdogSec=").parse::<u32>().unwrap() >= 60);
+    assert!(value("TimeoutStopSec=").parse::<u32>().unwrap() >= 60);
+    assert!(
+        value("ExecReload=").starts_with("hubsyncd reload "),
+        "it waits, as a signal does not"
+    );
+    assert_eq!(
+        (value("User="), value("RuntimeDirectory=")),
+        ("hubsyncd", "hubsyncd")
+    );
 }
 
 #[test]
