@@ -270,6 +270,34 @@ async fn pitfall_4_04_a_sleeping_daemon_is_woken_by_the_bell_and_not_by_the_safe
 }
 
 #[tokio::test]
+async fn a_daemon_whose_changes_wait_anyhow_is_not_rung_for_by_every_commit() {
+    let toml = "[batch]\nmax-delay = \"10s\"\n[sweep]\non-start = false\n";
+    let stage = Stage::with("thick", Settings::default(), toml).await;
+    stage.known_contact("s1").await;
+    stage.sql("TRUNCATE hubsyncd.change").await;
+    let daemon = stage.start().await;
+    let app = stage.database.session_as("app").await;
+    let before = counted(&daemon, "wakeups", "bell").await;
+    for credits in 1..=40_u64 {
+        app.batch_execute(&format!(
+            "UPDATE hubspot_sync.hubspot_contact_credits SET sj_credits = {credits} WHERE student_id = 's1'"
+        ))
+        .await
+        .unwrap();
+        wait_until("the daemon knows of the change", async || {
+            daemon.status().await["pending"].as_u64() >= Some(credits)
+        })
+        .await;
+    }
+    let rung = counted(&daemon, "wakeups", "bell").await - before;
+    assert!(rung >= 1, "the first commit rings");
+    assert!(
+        rung <= 20,
+        "{rung} of 40 commits rang for what waits for company anyhow"
+    );
+}
+
+#[tokio::test]
 async fn pitfall_3_13_a_long_transaction_mutes_the_changes_of_others_no_longer_than_the_look_interval() {
     let stage = Stage::with("muted", Settings::default(), QUICK).await;
     let long = stage.known_contact("long").await;

@@ -75,6 +75,12 @@ pub(super) struct Collect {
     turn: ObjectIndex,
     /// Whether the last look saw everything there was.
     complete: bool,
+    /// When a look last brought what was not known.
+    news_at: Option<Instant>,
+    /// When the bell rang last.
+    rung_at: Option<Instant>,
+    /// Whether the bell rings one time after the other, for more than lone changes.
+    rings_thick: bool,
     /// What made the loop turn last.
     by: By,
     census: Arc<Census>,
@@ -136,6 +142,9 @@ impl Collect {
             in_flight,
             turn: 0,
             complete: false,
+            news_at: None,
+            rung_at: None,
+            rings_thick: false,
             by: By::Start,
             probes: JoinSet::new(),
             probe_at: Instant::now(),
@@ -170,6 +179,10 @@ impl Collect {
                     };
                     bell = bell.looked(saw_everything);
                 }
+                Step::Arm if self.stays_awake() => {
+                    bell = bell.tried(false);
+                    refused = true;
+                }
                 Step::Arm => match line {
                     Line::Awake(awake) => match awake.try_arm().await {
                         Ok(Arming::Armed(armed)) => {
@@ -196,12 +209,16 @@ impl Collect {
                 continue;
             }
             let woken = self.wait(&line, refused, stop).await;
-            if let Some(by) = woken.by() {
+            let by = woken.by();
+            if let Some(by) = by {
                 self.by = by;
                 self.board.woken(by);
             }
             match woken {
                 Woken::Bell | Woken::Interval => {
+                    if by == Some(By::Bell) {
+                        self.rang();
+                    }
                     bell = bell.woken();
                     line = match line {
                         Line::Armed(armed) => match armed.disarm().await {
@@ -229,6 +246,28 @@ impl Collect {
                 Woken::Stopped => return self.stopped(line).await,
             }
         }
+    }
+
+    /// Notes that the bell rang, and whether it did so a moment ago, too, and what that told is still not done.
+    fn rang(&mut self) {
+        let now = Instant::now();
+        let before = self.rung_at.replace(now);
+        let soon = before.is_some_and(|before| now - before < self.interval());
+        let backlog = self.door.desk.backlog();
+        self.rings_thick = soon && (0..self.door.objects.len()).any(|object| backlog.held(object) > 0);
+    }
+
+    /// Where the bell rings one time after the other, every ring holds up the application's commits and tells of nothing
+    /// that could not wait: until a whole interval has brought nothing the daemon looks at intervals instead.
+    fn stays_awake(&mut self) -> bool {
+        let last = self.news_at.max(self.rung_at);
+        self.rings_thick &= last.is_some_and(|at| at.elapsed() < self.interval());
+        self.rings_thick
+    }
+
+    /// The interval of looks while nothing can ring.
+    fn interval(&self) -> Duration {
+        self.max_delay.clamp(INTERVAL.0, INTERVAL.1)
     }
 
     /// The daemon stops: what is under way, a sweep's rows too, is recorded before the control session ends and with
@@ -281,6 +320,9 @@ impl Collect {
         let mut backlog = self.door.desk.backlog();
         self.census.count_rows(backlog.news(&changes));
         let new = backlog.admit(number, changes, self.door.desk.now());
+        if new > 0 {
+            self.news_at = Some(Instant::now());
+        }
         self.board.changes_seen(self.by, new as u64);
         self.complete
             || backlog
@@ -350,7 +392,7 @@ impl Collect {
         };
         let pause = match (&mut self.trouble, refused) {
             (Some(trouble), _) => Some(trouble.next()),
-            (None, true) => Some(self.max_delay.clamp(INTERVAL.0, INTERVAL.1)),
+            (None, true) => Some(self.interval()),
             (None, false) => None,
         };
         let look_again = async {
