@@ -230,6 +230,13 @@ impl Mapping {
             .unwrap_or(object)
     }
 
+    /// Whether records of this object's type are archived, be it as those of another object's rows.
+    pub fn archives_alike(&self, object: usize) -> bool {
+        let of_type = &self.objects[object].object_type;
+        let mut objects = self.objects.iter();
+        objects.any(|other| other.object_type == *of_type && other.on_delete == OnDelete::Archive)
+    }
+
     /// The other objects whose rows, in other tables, become records of that type.
     pub fn alike_elsewhere(&self, object: usize) -> impl Iterator<Item = usize> {
         let own = &self.objects[object];

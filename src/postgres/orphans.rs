@@ -215,6 +215,26 @@ impl Orphans {
         Ok(())
     }
 
+    /// When each of these records was archived last, or was about to be, as the record of a row that was deleted:
+    /// microseconds since the Unix epoch; those that never were are not there.
+    ///
+    /// # Errors
+    /// [`Error`] as the database has it.
+    pub async fn archived(&self, session: &Session, ids: &[String]) -> Result<Vec<(String, i64)>, Error> {
+        let sql = "SELECT hubspot_id, (extract(epoch FROM max(archived_at)) * 1000000)::bigint FROM hubsyncd.archived \
+                   WHERE object = ANY($1) AND hubspot_id = ANY($2) GROUP BY hubspot_id";
+        let objects: Vec<&str> = self.mapping.objects.iter().map(|object| &*object.name).collect();
+        let step = Step::new(sql)
+            .with(objects, Type::TEXT_ARRAY)
+            .with(ids, Type::TEXT_ARRAY);
+        let answers = self.send(session, &[step]).await?;
+        Ok(answers
+            .iter()
+            .flatten()
+            .map(|row| (row.get(0), row.get(1)))
+            .collect())
+    }
+
     /// At most `limit` orphans that are listed as failures, in order and after `after`; those that the brake holds only
     /// if they are released with it.
     ///

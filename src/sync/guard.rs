@@ -77,6 +77,8 @@ pub struct Hit {
     pub owner: Option<Owner>,
     /// Whether another row is being given it, or loses it, right now.
     pub busy: bool,
+    /// Until when a request to archive it, as the record of a row that was deleted, may still land.
+    pub leaves: Option<i64>,
     /// When HubSpot made it, by its own clock.
     pub created_at: Option<i64>,
 }
@@ -117,6 +119,20 @@ pub enum Answer {
     Held,
     /// The row is refused.
     Refuse(Refusal),
+}
+
+impl Hit {
+    /// Whether it is not known yet whose it will be, or whether it will be there.
+    fn is_on_its_way(&self) -> bool {
+        self.busy || self.leaves.is_some()
+    }
+
+    fn awaited(&self) -> Answer {
+        match self.leaves {
+            Some(until) if !self.busy => Answer::Wait(until),
+            _ => Answer::Held,
+        }
+    }
 }
 
 impl Guard<'_> {
@@ -191,7 +207,7 @@ impl Guard<'_> {
             [] if same => Answer::Create,
             [] => self.go_on(row, None),
             [hit] => match &hit.owner {
-                None if hit.busy => Answer::Held,
+                None if hit.is_on_its_way() => hit.awaited(),
                 None => Answer::Update {
                     id: hit.id.clone(),
                     update_only: false,
@@ -211,8 +227,8 @@ impl Guard<'_> {
             [hit] => hit,
             several => return Answer::Refuse(self.several(several.len())),
         };
-        if hit.busy && hit.owner.is_none() {
-            return Answer::Held;
+        if hit.owner.is_none() && hit.is_on_its_way() {
+            return hit.awaited();
         }
         if row.pending.is_some() && hit.owner.is_none() {
             // Asked before, it was not there: our own create made it.

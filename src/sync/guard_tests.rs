@@ -66,6 +66,7 @@ fn hit(id: &str, owner: Option<&str>) -> Hit {
         id: id.to_owned(),
         owner: owner.map(owned_by),
         busy: false,
+        leaves: None,
         created_at: None,
     }
 }
@@ -331,6 +332,11 @@ fn a_record_that_another_row_is_on_its_way_to_is_waited_for_until_it_is_known_wh
             ..hit("7", owner)
         };
         assert_eq!(guard.asked(&row(None, false), &[busy(None)]), Answer::Held);
+        let leaving = Hit {
+            leaves: Some(7),
+            ..hit("7", None)
+        };
+        assert_eq!(guard.asked(&row(None, false), &[leaving]), Answer::Wait(7));
         let pending = row(Some(("B1", 0)), true);
         assert_eq!(guard.resolved(&pending, &[busy(None)], 10 * SETTLE), Answer::Held);
         assert_eq!(

@@ -325,6 +325,7 @@ async fn sweep(world: &World, sweeper: &Sweeper) {
         }
         let wanted = world.sweeps_wanted.load(Ordering::Relaxed);
         let Some(door) = sweeper.door.get() else { continue };
+        sweep_unnamed(world, sweeper, door).await;
         if world.sweeps_done.load(Ordering::Relaxed) >= wanted || !door.lease.may_push() {
             continue;
         }
@@ -351,6 +352,30 @@ async fn sweep(world: &World, sweeper: &Sweeper) {
             }
             drop(model);
             world.sweeps_done.store(wanted, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Sweeps the objects of which a change names no row, as `src/daemon/sweep/mod.rs` does, without its pauses.
+async fn sweep_unnamed(world: &World, sweeper: &Sweeper, door: &Arc<Door>) {
+    for object in 0..door.objects.len() {
+        if !door.lease.may_push() || !door.desk.backlog().wants_sweep(object) {
+            continue;
+        }
+        let generation = door.lease.own();
+        let seqs = door.desk.backlog().take_sweep(object);
+        let (counts, why) = sweeper.pass(door, object, false).await;
+        world.trace(format_args!(
+            "sweep of {object} for changes without names: {counts:?} {why:?}"
+        ));
+        let mut model = world.model();
+        if why.is_none() && Some(model.lease.generation) == generation {
+            for seq in &seqs {
+                model.changes.remove(seq);
+            }
+            door.desk.backlog().sweep_done(object, seqs);
+        } else {
+            door.desk.backlog().sweep_again(object, seqs);
         }
     }
 }

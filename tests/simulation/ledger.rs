@@ -35,6 +35,8 @@ pub struct Ledger {
     pub foreign_keys: BTreeSet<(String, String)>,
     /// Records that people merged others into.
     pub merged: BTreeSet<String>,
+    /// Records that people merged, both of each.
+    pub merged_away: BTreeSet<String>,
     /// Records that people archived.
     pub thrown_away: BTreeSet<String>,
     /// The rows that ever held a record.
@@ -47,10 +49,14 @@ pub struct Ledger {
     pub returned: BTreeSet<(ObjectIndex, String)>,
     /// Rows that were deleted, whether they came back or not.
     pub ended: BTreeSet<(ObjectIndex, Key)>,
+    /// Rows that went with all others of their table, of which nobody was told.
+    pub emptied: BTreeSet<(ObjectIndex, Key)>,
     /// Records that came back with their rows, whatever had become of them meanwhile.
     pub brought: BTreeSet<(ObjectIndex, String)>,
     /// When each record was archived by a request of ours first, by object.
     pub archived: BTreeMap<(ObjectIndex, String), i64>,
+    /// The keys that rows had before, by object and the key they have now.
+    renamed: BTreeMap<(ObjectIndex, Key), Key>,
     /// What people linked.
     pub ties: BTreeMap<Ends, Tie>,
     /// Where rows ever led: object, row, link, target.
@@ -66,6 +72,17 @@ impl Ledger {
     pub fn holds(&mut self, object: ObjectIndex, key: &Key, id: &str) {
         let holders = self.held.entry((object, id.to_owned())).or_default();
         holders.insert(Key::clone(key));
+    }
+
+    /// A row's key is changed.
+    pub fn renamed(&mut self, object: ObjectIndex, old: &Key, new: &Key) {
+        self.renamed.insert((object, Key::clone(new)), Key::clone(old));
+    }
+
+    /// Whether a row has, or had before, this key.
+    pub fn was(&self, object: ObjectIndex, row: &Key, key: &Key) -> bool {
+        let mut names = std::iter::successors(Some(row), |key| self.renamed.get(&(object, Key::clone(key))));
+        names.any(|name| name == key)
     }
 
     /// The rows that ever held a record.
@@ -117,7 +134,9 @@ impl Model {
         if mapping.objects[object].on_delete == OnDelete::Keep {
             return Some(format!("{name} record {id} is archived, where records are kept"));
         }
-        let mut rows = self.tables[object].iter();
+        // One that comes back with its row while the request is on its way cannot be told.
+        let brought = self.ledger.brought.contains(&(object, id.to_owned()));
+        let mut rows = self.tables[object].iter().filter(|_| !brought);
         if let Some((key, _)) = rows.find(|(_, row)| row.hubspot_id.as_deref() == Some(id)) {
             return Some(format!("{name} record {id} is archived, which row {key} holds"));
         }

@@ -1,6 +1,7 @@
 //! What the tables of ours remember of creates and links that are under way, as `src/postgres/intent.rs` and
 //! `src/postgres/links.rs` write and read it.
 
+use super::capture::{natural_key, normal};
 use super::model::Model;
 use hubsyncd::mapping::Link;
 use hubsyncd::postgres::intent::Noted;
@@ -153,6 +154,7 @@ impl Model {
             let holding = holding.filter(|(_, holder)| holder.hubspot_id == row.from);
             let heirs = waiting.chain(holding.map(|(key, _)| key));
             let heir = heirs.filter(|key| !over.contains(&***key)).max().cloned();
+            let heir = heir.or_else(|| self.successor(object, &place.1));
             let Some(heir) = heir.filter(|_| row.from.is_some()) else {
                 continue;
             };
@@ -167,7 +169,19 @@ impl Model {
         }
     }
 
-    /// Our links between the same two records.
+    /// The row without a record that has the natural key under which that of a row which is gone was made.
+    fn successor(&self, object: ObjectIndex, gone: &Key) -> Option<Key> {
+        let declared = &self.mapping.objects[object];
+        let intended = self.intents.get(&(object, Key::clone(gone)))?;
+        let value = normal(declared, intended.intent.match_value.as_deref()?);
+        let rows = self.tables[object].iter();
+        let heirs = rows.filter(|(_, row)| {
+            row.hubspot_id.is_none() && natural_key(declared, row).as_ref() == Some(&value)
+        });
+        heirs.map(|(key, _)| key).max().cloned()
+    }
+
+    /// Our other links between the same two records.
     pub fn links_beside(&self, object: ObjectIndex, link: usize, pairs: &[(Key, Pair)]) -> Vec<Vec<Beside>> {
         let own = &self.mapping.objects[object].links[link];
         let beside = |(key, pair): &(Key, Pair)| {

@@ -12,6 +12,7 @@ mod ledger;
 mod lookups;
 mod memory;
 mod model;
+mod moves;
 mod network;
 mod oracle;
 mod people;

@@ -130,6 +130,11 @@ impl Model {
         self.clock
     }
 
+    /// The clock is set forward, or back.
+    pub fn jump(&mut self, by: i64) {
+        self.clock += by;
+    }
+
     pub fn begin(&mut self) -> Transaction {
         let xid = self.next_xid;
         self.next_xid += 1;
@@ -257,6 +262,29 @@ impl Model {
             };
             self.audit.insert(id, entry);
         }
+    }
+
+    /// Empties a table, if nobody holds any of its rows.
+    pub fn truncate(&mut self, object: ObjectIndex, now: i64) -> bool {
+        if self.locks.iter().any(|(of, _)| *of == object) {
+            return false;
+        }
+        for (key, row) in std::mem::take(&mut self.tables[object]) {
+            self.ledger.let_go.extend(row.hubspot_id.map(|id| (object, id)));
+            self.ledger.emptied.insert((object, key.clone()));
+            self.ledger.ended.insert((object, key));
+        }
+        self.last_seq += 1;
+        let change = Change {
+            object,
+            seq: self.last_seq,
+            key: None,
+            op: Op::Truncate,
+            hubspot_id: None,
+            captured_at: now,
+        };
+        self.changes.insert(change.seq, change);
+        true
     }
 
     /// Forgets all of a transaction.

@@ -9,7 +9,7 @@ use super::scene::PAYMENTS;
 use super::script::BAD;
 use super::world::World;
 use super::{records, ties};
-use hubsyncd::mapping::On;
+use hubsyncd::mapping::{On, OnMissing};
 use hubsyncd::sandbox::World as Portal;
 use hubsyncd::sync::change::{Key, ObjectIndex};
 
@@ -112,7 +112,8 @@ fn reason_to_fail(
         let record = (object, id.clone());
         let brought = model.ledger.brought.contains(&record);
         // What we have archived ourselves is no reason.
-        if !there && (brought || !model.ledger.archived.contains_key(&record)) {
+        let anew = declared.on_missing == OnMissing::Recreate && !model.ledger.merged_away.contains(id);
+        if !there && !anew && (brought || !model.ledger.archived.contains_key(&record)) {
             return Some(format!("its record {id} is gone"));
         }
     }

@@ -48,7 +48,9 @@ impl Script {
             }
             (1..3, Some(other)) => {
                 let survivor = portal.merge(object, &id, &other);
-                self.world.model().ledger.merged.extend(survivor);
+                let ledger = &mut self.world.model().ledger;
+                ledger.merged.extend(survivor);
+                ledger.merged_away.extend([id.clone(), other]);
                 "merges"
             }
             _ => {

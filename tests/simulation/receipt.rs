@@ -215,6 +215,10 @@ fn apply(model: &mut Model, now: i64, receipt: &Receipt, work: Work<'_>) -> Vec<
     for id in not_archived {
         model.archived.remove(&(object, id.to_owned()));
     }
+    for (key, note) in links {
+        model.note_link(object, &Key::from(key), note, now);
+    }
+    model.end_links(object, &links_over.into_iter().collect(), now);
     for key in intents_over {
         model.intents.remove(&place(key));
     }
@@ -224,10 +228,6 @@ fn apply(model: &mut Model, now: i64, receipt: &Receipt, work: Work<'_>) -> Vec<
     for (key, due) in owed {
         model.owe(object, &Key::from(key), due, now);
     }
-    for (key, note) in links {
-        model.note_link(object, &Key::from(key), note, now);
-    }
-    model.end_links(object, &links_over.into_iter().collect(), now);
     for failure in failures {
         note_failure(model, object, now, &failure);
     }

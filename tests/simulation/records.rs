@@ -2,6 +2,7 @@
 
 use super::capture::normal;
 use super::model::Model;
+use super::scene::PAYMENTS;
 use hubsyncd::mapping::OnDelete;
 use hubsyncd::sandbox::World as Portal;
 use hubsyncd::sync::change::{Key, ObjectIndex};
@@ -58,7 +59,13 @@ pub fn strays(model: &Model, portal: &Portal, object: ObjectIndex) -> Vec<String
         }
         let is_over = |key: &Key| ledger.ended.contains(&(object, key.clone())) || chosen(key);
         let kept = declared.on_delete == OnDelete::Keep && holders.iter().chain(&named).any(is_over);
-        if !kept {
+        // Nothing is archived because of a row that nobody has named.
+        let emptied = |key: &Key| ledger.emptied.contains(&(object, key.clone()));
+        let untold = holders.iter().chain(&named).any(emptied);
+        // Of several that only a search finds, and nobody holds, none is told to be whose.
+        let doubled =
+            object == PAYMENTS && holders.is_empty() && named.len() > 1 && named.iter().all(is_over);
+        if !kept && !untold && !doubled {
             wrong.push(format!(
                 "{} record {id} ({value}) belongs to nobody; rows with its key: {named:?}, rows that held it: {holders:?}",
                 declared.name

@@ -227,6 +227,12 @@ impl Stage {
             if scene.purge {
                 self.script.purge(step).await;
             }
+            if scene.truncates && self.dice.permille(80) {
+                self.script.truncate();
+            }
+            if scene.jumps && self.dice.permille(150) {
+                self.script.set_clock();
+            }
             if scene.midnight {
                 self.script.spend_the_day();
             }

@@ -43,6 +43,14 @@ pub struct Scene {
     pub unnamed: bool,
     /// Whether many rows are deleted at once.
     pub purge: bool,
+    /// Whether records that are gone from HubSpot are made anew.
+    pub recreate: bool,
+    /// Whether people link much, and rows lead to where they did.
+    pub crossed: bool,
+    /// Whether whole tables are emptied.
+    pub truncates: bool,
+    /// Whether the database's clock jumps.
+    pub jumps: bool,
     /// Whether daemons are stopped right after a write has left them, and its rows changed meanwhile.
     pub handover: bool,
 }
@@ -59,12 +67,18 @@ impl Scene {
         let (merges, midnight, deaf) = (one_in(2), one_in(16), one_in(8));
         let (purge, handover) = (archive && one_in(6), one_in(6));
         let unnamed = wide && !handover && one_in(4);
+        let crossed = wide && !handover && one_in(4);
+        let (recreate, truncates, jumps) = (one_in(4), wide && one_in(8), one_in(8));
         Scene {
             wide,
             archive,
             search_lag: if one_in(2) { 0 } else { lag },
             skew,
-            merges,
+            merges: merges && !crossed,
+            recreate,
+            crossed,
+            truncates,
+            jumps,
             midnight,
             deaf,
             unnamed,
@@ -76,6 +90,11 @@ impl Scene {
     /// The mapping.
     pub fn mapping(&self) -> Mapping {
         let mut mapping = Mapping::built_in();
+        if self.recreate {
+            for object in mapping.objects.iter_mut().filter(|object| object.create) {
+                object.on_missing = OnMissing::Recreate;
+            }
+        }
         if !self.wide {
             return mapping;
         }
@@ -92,7 +111,7 @@ impl Scene {
             lookup: Vec::new(),
             label: Some(PROCTOR.to_owned()),
         });
-        mapping.objects.push(payments(on_delete));
+        mapping.objects.push(payments(on_delete, self.recreate));
         mapping
     }
 
@@ -111,7 +130,7 @@ impl Scene {
     }
 }
 
-fn payments(on_delete: OnDelete) -> Object {
+fn payments(on_delete: OnDelete, recreate: bool) -> Object {
     let property = |name: &str, on: On| Mapped {
         name: name.to_owned(),
         column: name.to_owned(),
@@ -136,7 +155,11 @@ fn payments(on_delete: OnDelete) -> Object {
         adopt: Adopt::Overwrite,
         create: true,
         capture: true,
-        on_missing: OnMissing::Fail,
+        on_missing: if recreate {
+            OnMissing::Recreate
+        } else {
+            OnMissing::Fail
+        },
         on_delete,
         condition: None,
         properties: vec![
@@ -193,6 +216,13 @@ impl Trouble {
             stops: some(4, 120),
             revocations: some(8, 60),
         };
+        if scene.crossed {
+            return Trouble {
+                people: 500,
+                refusals: 0,
+                ..trouble
+            };
+        }
         if !scene.handover {
             return trouble;
         }

@@ -25,6 +25,8 @@ pub struct Script {
     /// Transactions that end later.
     open: JoinSet<()>,
     pub exams: Vec<String>,
+    /// The row whose key changed last.
+    pub moved: Option<(usize, Key)>,
     /// Rows that were deleted, to come back one day.
     pub ended: Vec<(usize, Key, Row)>,
 }
@@ -38,6 +40,7 @@ impl Script {
             made: 0,
             open: JoinSet::new(),
             exams: Vec::new(),
+            moved: None,
             ended: Vec::new(),
         };
         for number in 0..3 {

@@ -289,6 +289,17 @@ impl Store for Simulated {
         async move { self.trip("noting what is archived", note).await? }.boxed()
     }
 
+    fn archived<'a>(&'a self, object: ObjectIndex, ids: &'a [String]) -> Asked<'a, Vec<(String, i64)>> {
+        let archived = move |model: &mut Model, _| {
+            let of_ids = ids.iter().filter_map(|id| {
+                let (at, _) = model.archived.get(&(object, id.clone()))?;
+                Some((id.clone(), *at))
+            });
+            of_ids.collect()
+        };
+        self.trip("archived", archived).boxed()
+    }
+
     fn listed_orphans<'a>(
         &'a self,
         object: ObjectIndex,

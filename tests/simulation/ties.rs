@@ -93,7 +93,8 @@ pub fn wrong(
 fn is_alone(model: &Model, object: ObjectIndex, key: &Key, id: &str) -> bool {
     let ledger = &model.ledger;
     let foreign = (model.mapping.objects[object].object_type.clone(), id.to_owned());
-    ledger.holders(object, id).iter().all(|holder| holder == key)
+    let mut holders = ledger.holders(object, id).into_iter();
+    holders.all(|holder| ledger.was(object, key, &holder))
         && !ledger.let_go.contains(&(object, id.to_owned()))
         && !ledger.foreign.contains(&foreign)
 }

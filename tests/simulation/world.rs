@@ -8,7 +8,7 @@ use hubsyncd::postgres::receipt::{Receipt, Written};
 use hubsyncd::sandbox::{Portal, Settings};
 use std::collections::BTreeMap;
 use std::fmt::Arguments;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -56,6 +56,8 @@ pub struct World {
     pub bell: Notify,
     /// When the run begins, microseconds since 1970.
     begin: i64,
+    /// How far the database's clock was set forward, microseconds.
+    jumped: AtomicI64,
     model: Mutex<Model>,
     database_dice: Mutex<Dice>,
     /// Chance of the network's.
@@ -98,6 +100,7 @@ impl World {
             dawdles: AtomicBool::new(false),
             bell: Notify::new(),
             begin,
+            jumped: AtomicI64::new(0),
             model: Mutex::new(Model::new(Arc::new(scene.mapping()), begin)),
             database_dice: Mutex::new(Dice::new(seed, 2)),
             network_dice: Mutex::new(Dice::new(seed, 3)),
@@ -120,7 +123,17 @@ impl World {
         let elapsed = i64::try_from(self.started.elapsed().as_micros()).expect("a run ends within years");
         self.portal
             .set_clock((self.begin + elapsed) / 1000 + self.scene.skew);
-        self.model().tick(self.begin + elapsed)
+        let jumped = self.jumped.load(Ordering::Relaxed);
+        self.model().tick(self.begin + elapsed + jumped)
+    }
+
+    /// The database's clock is set.
+    pub fn jump(&self, by: Duration, forward: bool) {
+        let by = i64::try_from(by.as_micros()).expect("it is short");
+        let by = if forward { by } else { -by };
+        self.jumped.fetch_add(by, Ordering::Relaxed);
+        self.model().jump(by);
+        self.trace(format_args!("the database's clock jumps by {by} µs"));
     }
 
     /// How long until the portal's day ends, where the run begins just before that.
@@ -233,6 +246,10 @@ impl World {
 
     /// What a receipt says must be true: HubSpot has written the record since the row was read.
     pub fn check_receipt(&self, model: &Model, receipt: &Receipt, work: &Work<'_>) {
+        if self.scene.jumps {
+            // Times do not tell then what was first.
+            return;
+        }
         let declared = &model.mapping.objects[receipt.object];
         let accepted = self.accepted.lock().expect("never held for long");
         for (index, said) in &work.said {

@@ -16,7 +16,7 @@ impl Script {
     }
 
     /// Writes a row and, often, an audit entry.
-    fn write(&mut self, transaction: &mut Transaction, object: usize, key: &Key, row: Option<Row>) {
+    pub fn write(&mut self, transaction: &mut Transaction, object: usize, key: &Key, row: Option<Row>) {
         let now = self.world.tick();
         let mut model = self.world.model();
         self.world.trace(format_args!(
@@ -144,7 +144,7 @@ impl Script {
         self.world.model().put(PAYMENTS, &key, row);
     }
 
-    fn exam(&mut self) -> Option<String> {
+    pub fn exam(&mut self) -> Option<String> {
         if self.refused() {
             return Some(NOBODY.to_owned());
         }
@@ -160,7 +160,7 @@ impl Script {
         self.some_contact()
     }
 
-    fn some_contact(&mut self) -> Option<String> {
+    pub fn some_contact(&mut self) -> Option<String> {
         let key = self.some_key(CONTACTS)?;
         self.world.model().tables[CONTACTS].get(&key)?.hubspot_id.clone()
     }
@@ -171,7 +171,7 @@ impl Script {
     }
 
     /// Some row that the transaction may write.
-    fn some_row(&mut self, transaction: &Transaction, object: usize) -> Option<(Key, Row)> {
+    pub fn some_row(&mut self, transaction: &Transaction, object: usize) -> Option<(Key, Row)> {
         let key = self.some_key(object)?;
         let row = self.world.model().seen(transaction, object, &key)?;
         Some((key, row))
@@ -257,21 +257,6 @@ impl Script {
         self.write(transaction, object, &key, Some(row));
     }
 
-    /// A booking's links lead elsewhere, or nowhere.
-    pub fn lead_elsewhere(&mut self, transaction: &mut Transaction) {
-        let Some((key, mut row)) = self.some_row(transaction, BOOKINGS) else {
-            return;
-        };
-        let (column, value) = match self.dice.below(4) {
-            0 => ("contact_id", self.some_contact()),
-            1 => ("mock_exam_id", self.exam()),
-            _ => ("proctor_id", self.some_contact()),
-        };
-        let value = value.filter(|_| self.dice.permille(700));
-        row.columns.insert(column.to_owned(), value);
-        self.write(transaction, BOOKINGS, &key, Some(row));
-    }
-
     /// Two contacts exchange their e-mail addresses.
     pub fn swap_emails(&mut self, transaction: &mut Transaction) {
         let one = self.some_row(transaction, CONTACTS);
@@ -288,22 +273,6 @@ impl Script {
         other.columns.insert("email".to_owned(), ones);
         self.write(transaction, CONTACTS, &first, Some(one));
         self.write(transaction, CONTACTS, &second, Some(other));
-    }
-
-    /// A row's primary key changes: the trigger sees one go and one come.
-    pub fn change_key(&mut self, transaction: &mut Transaction) {
-        let object = if self.dice.permille(500) {
-            BOOKINGS
-        } else {
-            PAYMENTS
-        };
-        let Some((key, row)) = self.some_row(transaction, object) else {
-            return;
-        };
-        self.made += 1;
-        let new = Key::from(format!("k{}", self.made));
-        self.write(transaction, object, &key, None);
-        self.write(transaction, object, &new, Some(row));
     }
 
     /// A deleted row comes back, under its key or another, with its old id or without.

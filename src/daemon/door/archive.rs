@@ -206,10 +206,24 @@ impl Sending<'_> {
                 Ok(reply) => {
                     endings.extend(part.into_iter().map(|at| (at, ending(&reply, &orphans[at]))));
                 }
-                Err(failed) => endings.extend(self.failed_to_archive(orphans, part, &failed)),
+                Err(failed) => {
+                    if failed.is_unknown() {
+                        self.note_late(orphans, &part).await;
+                    }
+                    endings.extend(self.failed_to_archive(orphans, part, &failed));
+                }
             }
         }
         endings
+    }
+
+    /// Notes that a request to archive these may land from now on: it may have waited long before it was started.
+    async fn note_late(&mut self, orphans: &[Orphan], part: &[usize]) {
+        let late: Vec<Orphan> = part.iter().map(|at| orphans[*at].clone()).collect();
+        let noted = self.door.store.archiving(self.object, self.generation, &late);
+        if let Err(error) = noted.await {
+            self.reason = Some(chain(&error));
+        }
     }
 
     /// What the failure of a request means for the orphans it was about.

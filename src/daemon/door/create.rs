@@ -89,9 +89,8 @@ impl Sending<'_> {
         })
     }
 
-    fn wait(&mut self, until: i64) -> Fate {
-        let words =
-            "what became of an earlier create cannot be known yet; it is asked for before it is repeated";
+    pub(super) fn wait(&mut self, until: i64) -> Fate {
+        let words = "what became of an earlier request cannot be known yet; it is asked for before anything is created";
         self.reason.get_or_insert_with(|| words.to_owned());
         Fate::Wait(until.saturating_sub(self.read_at))
     }
@@ -206,12 +205,16 @@ impl Sending<'_> {
         let owners = self
             .owners(items, asked, ids.values().flatten().cloned().collect())
             .await?;
+        let leaving = self
+            .leaving(items, asked, ids.values().flatten().cloned().collect())
+            .await?;
         let hits = |(at, value): (&usize, &String)| -> Vec<Hit> {
             let key = items[*at].key();
             let hit = |id: &String| Hit {
                 id: id.clone(),
                 owner: owners.get(id).filter(|owner| !owner.is(key)).cloned(),
                 busy: busy.contains(&(*at, id)),
+                leaves: leaving.get(id).copied(),
                 created_at: made.get(id).copied(),
             };
             ids.get(value).into_iter().flatten().map(hit).collect()

@@ -1,6 +1,7 @@
 //! Looking up: what became of records that an answer does not confirm, and who owns what an answer names.
 
 use super::item::{Fate, Item};
+use super::micros;
 use super::send::Sending;
 use crate::hubspot::Failed;
 use crate::mapping::OnMissing;
@@ -174,14 +175,49 @@ impl Sending<'_> {
         let Some(owners) = self.owners(items, &adopted, ids.clone()).await else {
             return;
         };
+        let Some(leaving) = self.leaving(items, &adopted, ids.clone()).await else {
+            return;
+        };
         let mut named = Vec::new();
         for (at, id) in adopted.into_iter().zip(ids) {
             if let Some(owner) = owners.get(&id).filter(|owner| !owner.is(items[at].key())) {
                 items[at].fate = Fate::Refused(self.rules().owned(&id, owner));
                 named.push(owner.clone());
+            } else if let Some(until) = leaving.get(&id) {
+                // It may be gone a moment from now; then another one is made.
+                items[at].fate = self.wait(*until);
             }
         }
         self.door.name_owners(named).await;
+    }
+
+    /// Until when requests to archive these records may still land; records of which none is known are not there. If the
+    /// database cannot say, the items are tried again.
+    pub(super) async fn leaving(
+        &mut self,
+        items: &mut [Item],
+        concerned: &[usize],
+        ids: Vec<String>,
+    ) -> Option<HashMap<String, i64>> {
+        if ids.is_empty() || !self.door.mapping.archives_alike(self.object) {
+            return Some(HashMap::new());
+        }
+        match self.door.store.archived(self.object, &ids).await {
+            Ok(archived) => {
+                let settle = micros(self.door.settle);
+                let until = archived
+                    .into_iter()
+                    .map(|(id, at)| (id, at.saturating_add(settle)));
+                Some(until.filter(|(_, until)| *until > self.read_at).collect())
+            }
+            Err(error) => {
+                self.reason = Some(chain(&error));
+                for at in concerned {
+                    items[*at].fate = Fate::Again;
+                }
+                None
+            }
+        }
     }
 
     /// Which rows hold these HubSpot ids; if the database cannot say, the items are tried again.

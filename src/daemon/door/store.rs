@@ -99,6 +99,9 @@ pub trait Store: Send + Sync {
     /// [`Orphans::note`].
     fn archiving<'a>(&'a self, object: ObjectIndex, generation: i64, orphans: &'a [Orphan]) -> Asked<'a, ()>;
 
+    /// [`Orphans::archived`].
+    fn archived<'a>(&'a self, object: ObjectIndex, ids: &'a [String]) -> Asked<'a, Vec<(String, i64)>>;
+
     /// [`Orphans::listed`].
     fn listed_orphans<'a>(
         &'a self,
@@ -314,6 +317,14 @@ impl Store for Database {
             let session = self.pool.get().await?;
             let table = &self.tables[object];
             table.orphans.note(&session, generation, orphans).await
+        };
+        asked.boxed()
+    }
+
+    fn archived<'a>(&'a self, object: ObjectIndex, ids: &'a [String]) -> Asked<'a, Vec<(String, i64)>> {
+        let asked = async move {
+            let session = self.pool.get().await?;
+            self.tables[object].orphans.archived(&session, ids).await
         };
         asked.boxed()
     }

@@ -182,6 +182,7 @@ impl Ends {
                 of_value
                     .map(|done| Hit {
                         busy: false,
+                        leaves: None,
                         id: done.id.clone(),
                         owner: owners.get(&done.id).filter(|owner| !owner.is(key)).cloned(),
                         created_at: done.created_at,

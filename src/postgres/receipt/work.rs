@@ -277,6 +277,11 @@ impl<'a> Work<'a> {
         if !self.not_archived.is_empty() {
             steps.push(orphan::not_archived(object, self.not_archived.clone()));
         }
+        steps.extend(links::notes(object, &self.links));
+        if !self.links_over.is_empty() {
+            // After what is noted of the links of a row that has the record by now, and before the intents are forgotten.
+            steps.push(statements.end_links(object, self.links_over.clone()));
+        }
         if !self.intents_over.is_empty() {
             steps.push(statement::end_intents(object, self.intents_over.clone()));
         }
@@ -285,11 +290,6 @@ impl<'a> Work<'a> {
         }
         if !self.owed.is_empty() {
             steps.push(intent::owe(object, &self.owed));
-        }
-        steps.extend(links::notes(object, &self.links));
-        if !self.links_over.is_empty() {
-            // After what is noted of the links of a row that has the record by now.
-            steps.push(statements.end_links(object, self.links_over.clone()));
         }
         if !self.failures.is_empty() {
             steps.push(statement::note_failures(object, self.failures.clone()));
