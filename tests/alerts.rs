@@ -122,6 +122,12 @@ async fn a_test_alert_arrives_or_says_why_not() {
         assert!(said.contains(&format!("answers {refusal}")), "{said}");
     }
     assert_eq!(webhook.posts().len(), 1);
+    let (code, said) = alert(&webhook.toml(), &["test", "--json"], &[]).await;
+    let told: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &told["delivered"]), (0, &true.into()), "{said}");
+    let (_, said) = alert("", &["unit", "x.service", "--json"], &[]).await;
+    let told: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(told["delivered"], false, "{said}");
     let toml = webhook.toml();
     drop(webhook);
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

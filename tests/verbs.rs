@@ -276,8 +276,15 @@ async fn setup_installs_prints_and_uninstalls_with_one_url() {
         stdout.contains("installed ") && stdout.contains("granted "),
         "{stdout}"
     );
+    assert!(
+        stdout.contains("granted SELECT, INSERT, UPDATE, DELETE, TRUNCATE on hubsyncd.change\n"),
+        "the rights on a table are one line: {stdout}"
+    );
     let (code, stdout, _) = setup(&[]).await;
     assert_eq!((code, stdout.as_str()), (0, "everything is in place already\n"));
+    let (code, stdout, _) = setup(&["--json"]).await;
+    let nothing = r#"{"adopted":[],"granted":[],"installed":[],"notes":[],"removed":[]}"#;
+    assert_eq!((code, stdout.trim_end()), (0, nothing));
     let (code, stdout, stderr) = setup(&["--uninstall"]).await;
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains("removed "), "{stdout}");

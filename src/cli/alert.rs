@@ -5,6 +5,7 @@ use super::{Surroundings, environment, refuse_configuration};
 use crate::config;
 use crate::daemon::alert::Alert;
 use crate::daemon::exit;
+use serde_json::json;
 use std::time::Duration;
 
 /// How long delivery is tried: what failed may have taken the network with it.
@@ -12,6 +13,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
     about: About,
 }
@@ -35,9 +39,11 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Re
         let unset = anyhow::anyhow!("no webhook is configured, so nobody is told");
         return match arguments.about {
             About::Unit { name } => {
-                print(&format!(
-                    "{name} has failed; nobody is told: set webhook-url in [alert]\n"
-                ))?;
+                let words = format!("{name} has failed; nobody is told: set webhook-url in [alert]");
+                print(&match arguments.json {
+                    true => format!("{}\n", json!({ "delivered": false, "output": words })),
+                    false => words + "\n",
+                })?;
                 Ok(exit::OK)
             }
             About::Test => Err(Failure::new(exit::CONFIGURATION, unset).hint("set webhook-url in [alert]")),
@@ -50,7 +56,10 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Re
     alert.deliver_to(&url, patience).await.map_err(|error| {
         Failure::from(error).hint("look at webhook-url in [alert], and whether it can be reached")
     })?;
-    print(&format!("delivered: {}\n", alert.text))?;
+    print(&match arguments.json {
+        true => format!("{}\n", json!({ "delivered": true, "output": alert.text })),
+        false => format!("delivered: {}\n", alert.text),
+    })?;
     Ok(exit::OK)
 }
 

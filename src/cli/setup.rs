@@ -9,6 +9,7 @@ use crate::postgres::setup::{self, Options, Report};
 use crate::postgres::uninstall::uninstall;
 use crate::postgres::{Address, Error, ErrorKind, Inspection, Session, connect};
 use secrecy::ExposeSecret;
+use serde_json::{Value, json};
 
 /// The role of the daemon if nobody names one.
 const ROLE: &str = "hubsyncd";
@@ -30,6 +31,9 @@ pub(super) struct Arguments {
     /// The role the daemon connects as, which is given its rights
     #[arg(long, value_name = "NAME", default_value = ROLE)]
     role: String,
+    /// Print JSON
+    #[arg(long, conflicts_with = "print")]
+    json: bool,
 }
 
 /// Does what the arguments say with the database of the configuration.
@@ -56,7 +60,9 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Re
         let report = setup::setup(&mut session, &config.mapping, &options).await;
         report.map_err(refused)?
     };
-    print(&told(&report))?;
+    if !arguments.json {
+        print(&told(&report))?;
+    }
     let mut found = Pins::new();
     if arguments.adopt_database {
         let database = pins::of_database(&session, &address).await;
@@ -65,11 +71,34 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Re
     if arguments.adopt_portal {
         found.extend(pins::of_portal(pinned::portal(&config).await?));
     }
-    if !found.is_empty() {
-        let adopted = pins::adopt(&mut session, &found).await;
-        print(&adopted_lines(&adopted.map_err(not_adopted)?))?;
+    let adopted = match found.is_empty() {
+        true => Vec::new(),
+        false => pins::adopt(&mut session, &found).await.map_err(not_adopted)?,
+    };
+    if arguments.json {
+        print(&as_json(&report, &adopted))?;
+    } else if !found.is_empty() {
+        print(&adopted_lines(&adopted))?;
     }
     Ok(exit::OK)
+}
+
+/// All that was done, as one line of JSON.
+fn as_json(report: &Report, adopted: &[Mismatch]) -> String {
+    let adopted: Vec<Value> = adopted
+        .iter()
+        .map(|Mismatch { pin, pinned, found }| {
+            json!({ "pin": pin.to_string(), "from": pinned.to_string(), "to": found.to_string() })
+        })
+        .collect();
+    let json = json!({
+        "installed": report.installed,
+        "removed": report.removed,
+        "granted": report.granted,
+        "notes": report.notes,
+        "adopted": adopted,
+    });
+    format!("{json}\n")
 }
 
 /// What was pinned anew.
