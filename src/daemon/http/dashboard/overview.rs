@@ -117,13 +117,21 @@ fn banner(mood: Mood, headline: &str, verdict: &Verdict, known: &Known) -> Marku
 
 /// What is added to good news: refused records are none of health's business, and still somebody's.
 fn well(verdict: &Verdict, known: &Known) -> String {
-    match (&known.lease, known.failures()) {
-        (Lease::Standby(_), _) => verdict.output.clone(),
-        (_, 0) => "Every change that was committed is in HubSpot".to_owned(),
-        (_, 1) => "But for 1 refused record, every change is in HubSpot".to_owned(),
-        (_, many) => format!(
-            "But for {} refused records, every change is in HubSpot",
-            number(many)
+    if matches!(known.lease, Lease::Standby(_)) {
+        return verdict.output.clone();
+    }
+    let changes = match known.pending() {
+        0 => "every change is in HubSpot".to_owned(),
+        waiting => format!(
+            "{} on the way to HubSpot",
+            words::count(waiting, "change is", "changes are")
+        ),
+    };
+    match known.failures() {
+        0 => format!("Nothing is refused, and {changes}"),
+        refused => format!(
+            "But for {}, {changes}",
+            words::count(refused, "refused record", "refused records")
         ),
     }
 }
