@@ -169,7 +169,7 @@ async fn measure(asked: &Asked) -> Table {
             topic.name,
             if measured.is_ok() { "" } else { ", BROKEN" }
         );
-        table.add(topic.name, measured.ok());
+        eprint!("{}", table.add(topic.name, measured.ok()));
     }
     table
 }

@@ -70,8 +70,9 @@ impl Table {
         }
     }
 
-    /// Adds what a topic measured; `None`: it broke.
-    pub fn add(&mut self, topic: &'static str, measured: Option<Vec<Measured>>) {
+    /// Adds what a topic measured and answers its lines; `None`: it broke.
+    pub fn add(&mut self, topic: &'static str, measured: Option<Vec<Measured>>) -> Lines<'_> {
+        let first = self.rows.len();
         let measured = measured.unwrap_or_default();
         if measured.is_empty() {
             self.rows.push((topic, None));
@@ -79,6 +80,7 @@ impl Table {
         let rows = measured.into_iter();
         self.rows
             .extend(rows.map(|measured| (topic, Some(measured).filter(Measured::is_there))));
+        Lines(&self.rows[first..])
     }
 
     /// Whether every row holds a number.
@@ -92,35 +94,44 @@ impl fmt::Display for Table {
         writeln!(f, "{}\n", self.machine)?;
         writeln!(f, "| topic | what | goal | median | spread | met |")?;
         writeln!(f, "|---|---|---|---|---|---|")?;
-        for (topic, measured) in &self.rows {
-            let Some(Measured {
-                what,
-                goal,
-                unit,
-                samples,
-            }) = measured
-            else {
-                writeln!(f, "| {topic} | BROKEN | | | | |")?;
-                continue;
-            };
-            let (middle, (low, high)) = (median(samples), spread(samples));
-            let spread = match samples.len() {
-                1 => "once".to_owned(),
-                count => format!("{}…{} of {count}", number(low), number(high)),
-            };
-            let met = match goal.is_met(middle) {
-                Some(true) => "yes",
-                Some(false) => "**no**",
-                None => "",
-            };
-            let (goal, middle) = (goal.words(unit), number(middle));
-            writeln!(
-                f,
-                "| {topic} | {what} | {goal} | {middle}{unit} | {spread} | {met} |"
-            )?;
-        }
-        Ok(())
+        self.rows.iter().try_for_each(|row| line(f, row))
     }
+}
+
+/// What was measured of one topic, to be read while the next is measured.
+pub struct Lines<'a>(&'a [(&'static str, Option<Measured>)]);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|row| line(f, row))
+    }
+}
+
+fn line(f: &mut fmt::Formatter<'_>, (topic, measured): &(&'static str, Option<Measured>)) -> fmt::Result {
+    let Some(Measured {
+        what,
+        goal,
+        unit,
+        samples,
+    }) = measured
+    else {
+        return writeln!(f, "| {topic} | BROKEN | | | | |");
+    };
+    let (middle, (low, high)) = (median(samples), spread(samples));
+    let spread = match samples.len() {
+        1 => "once".to_owned(),
+        count => format!("{}…{} of {count}", number(low), number(high)),
+    };
+    let met = match goal.is_met(middle) {
+        Some(true) => "yes",
+        Some(false) => "**no**",
+        None => "",
+    };
+    let (goal, middle) = (goal.words(unit), number(middle));
+    writeln!(
+        f,
+        "| {topic} | {what} | {goal} | {middle}{unit} | {spread} | {met} |"
+    )
 }
 
 /// A number with three digits that count, thousands apart.
