@@ -25,10 +25,13 @@ impl Script {
             Some((object, key, row))
         });
         let some = |(key, row)| (object, key, row);
-        let Some((object, mut key, mut row)) = last.or_else(|| self.some_row(transaction, object).map(some))
-        else {
-            return;
-        };
+        let found = last.or_else(|| self.some_row(transaction, object).map(some));
+        if let Some((object, key, row)) = found {
+            self.move_row(transaction, object, key, row);
+        }
+    }
+
+    fn move_row(&mut self, transaction: &mut Transaction, object: usize, mut key: Key, mut row: Row) {
         for _ in 0..self.dice.between(1, 2) {
             if self.dice.permille(300) {
                 self.rename(object, &mut row);
@@ -44,6 +47,37 @@ impl Script {
             key = new;
         }
         self.moved = Some((object, key));
+    }
+
+    /// A booking's links or key, or both, change, mostly those of one of which a person has linked the record too.
+    pub fn cross(&mut self, transaction: &mut Transaction) {
+        let crossed = self.crossed().filter(|_| self.dice.permille(800));
+        let row = crossed.and_then(|key| {
+            let row = self.world.model().seen(transaction, BOOKINGS, &key)?;
+            Some((key, row))
+        });
+        let Some((key, mut row)) = row.or_else(|| self.some_row(transaction, BOOKINGS)) else {
+            return;
+        };
+        if self.dice.permille(300) {
+            return self.move_row(transaction, BOOKINGS, key, row);
+        }
+        self.turn(&mut row);
+        self.write(transaction, BOOKINGS, &key, Some(row));
+    }
+
+    /// A booking of whose record a person has made a link that is to stay.
+    fn crossed(&mut self) -> Option<Key> {
+        let keys: Vec<Key> = {
+            let model = self.world.model();
+            let ties = model.ledger.ties.iter().filter(|(_, tie)| !tie.kept.is_empty());
+            let records: Vec<&String> = ties.map(|(((_, from), _), _)| from).collect();
+            let rows = model.tables[BOOKINGS].iter();
+            let rows =
+                rows.filter(|(_, row)| row.hubspot_id.as_ref().is_some_and(|id| records.contains(&id)));
+            rows.map(|(key, _)| key.clone()).collect()
+        };
+        self.dice.pick(&keys).cloned()
     }
 
     /// A natural key that changes while a create under the old one may be on its way.

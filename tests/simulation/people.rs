@@ -15,6 +15,7 @@ impl Script {
     /// Somebody works in HubSpot.
     pub fn people(&mut self) {
         match self.dice.below(10) {
+            _ if self.world.scene.crossed => self.work_on_links(),
             0..5 => self.work_on_records(),
             5 => self.make_one_beforehand(),
             _ if self.world.scene.wide => self.work_on_links(),
@@ -40,13 +41,14 @@ impl Script {
         let other = other.filter(|_| self.world.scene.merges);
         self.world.tick();
         let mut portal = self.world.portal.world();
+        let often = if self.world.scene.recreate { 4 } else { 1 };
         let what = match (self.dice.below(10), other) {
-            (0, _) => {
+            (chance, _) if chance < often => {
                 portal.archive(object, &id);
                 self.world.model().ledger.thrown_away.insert(id.clone());
                 "archives"
             }
-            (1..3, Some(other)) => {
+            (1..6, Some(other)) if self.dice.permille(400) => {
                 let survivor = portal.merge(object, &id, &other);
                 let ledger = &mut self.world.model().ledger;
                 ledger.merged.extend(survivor);
@@ -110,6 +112,7 @@ impl Script {
         );
         let label = match self.dice.below(10) {
             0..4 => PLAIN,
+            _ if self.world.scene.crossed && self.dice.permille(500) => PLAIN,
             4..7 => FRIEND,
             7..8 => PROCTOR,
             _ => return self.part(&ends),

@@ -67,7 +67,7 @@ impl Scene {
         let (merges, midnight, deaf) = (one_in(2), one_in(16), one_in(8));
         let (purge, handover) = (archive && one_in(6), one_in(6));
         let unnamed = wide && !handover && one_in(4);
-        let crossed = wide && !handover && one_in(4);
+        let crossed = wide && !handover && one_in(3);
         let (recreate, truncates, jumps) = (one_in(4), wide && one_in(8), one_in(8));
         Scene {
             wide,
@@ -218,13 +218,17 @@ impl Trouble {
         };
         if scene.crossed {
             return Trouble {
-                people: 500,
+                people: 900,
                 refusals: 0,
                 ..trouble
             };
         }
         if !scene.handover {
-            return trouble;
+            let people = if scene.recreate { 150 } else { 0 };
+            return Trouble {
+                people: trouble.people.max(people),
+                ..trouble
+            };
         }
         // So that nothing but the push that is due puts right what an old request has written.
         Trouble {

@@ -112,6 +112,9 @@ impl Script {
     }
 
     fn statement(&mut self, transaction: &mut Transaction) {
+        if self.world.scene.crossed && self.dice.permille(300) {
+            return self.cross(transaction);
+        }
         if self.world.scene.wide && self.dice.permille(400) {
             return self.wide_statement(transaction);
         }
