@@ -135,14 +135,6 @@ BEGIN
 EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex THEN
     RETURN NULL;
 END $$;
--- The id of a record that may be anything; null if it has none that an id can be.
-CREATE OR REPLACE FUNCTION hubsyncd.mirror_id(told json) RETURNS text
-    LANGUAGE plpgsql IMMUTABLE STRICT AS $$
-BEGIN
-    RETURN pg_catalog.substring(told OPERATOR(pg_catalog.->>) 'id', '^[A-Za-z0-9_-]{1,64}$');
-EXCEPTION WHEN data_exception OR invalid_parameter_value THEN
-    RETURN NULL;
-END $$;
 -- A moment as HubSpot writes it: ISO 8601, or milliseconds since 1970; null if it is none.
 CREATE OR REPLACE FUNCTION hubsyncd.mirror_moment(told text) RETURNS timestamptz
     LANGUAGE plpgsql STABLE STRICT AS $$
@@ -160,12 +152,12 @@ END $$;
 CREATE OR REPLACE FUNCTION hubsyncd.mirror_number(told text) RETURNS numeric
     LANGUAGE plpgsql IMMUTABLE STRICT AS $$
 BEGIN
-    IF told OPERATOR(pg_catalog.~) '^[+-]?([0-9]{1,300}(\.[0-9]{0,300})?|\.[0-9]{1,300})([eE][+-]?[0-9]{1,3})?$' THEN
+    IF told OPERATOR(pg_catalog.~) '^[+-]?([0-9]{1,200}(\.[0-9]{0,200})?|\.[0-9]{1,200})([eE][+-]?[0-9]{1,3})?$' THEN
         RETURN told::pg_catalog.numeric;
     END IF;
     RETURN NULL;
 EXCEPTION WHEN data_exception THEN
     RETURN NULL;
 END $$;
-GRANT EXECUTE ON FUNCTION hubsyncd.mirror_record(json), hubsyncd.mirror_id(json), hubsyncd.mirror_moment(text),
-    hubsyncd.mirror_number(text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION hubsyncd.mirror_record(json), hubsyncd.mirror_moment(text), hubsyncd.mirror_number(text)
+    TO PUBLIC;

@@ -7,12 +7,14 @@ use super::board::Board;
 use super::door::Door;
 use super::keeper::Keeper;
 use super::mirror::state::MirrorState;
+use super::mirror::{self, Puller};
 use super::reopen::Reopener;
 use super::sweep::Sweeper;
 use super::{Ended, Purpose, Shared};
+use crate::config::Config;
 use crate::hubspot::Client;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -90,6 +92,7 @@ impl Term {
             progress: Mutex::default(),
             late: Mutex::default(),
         };
+        term.mirror(shared, &config);
         let reopener = Reopener {
             door: Arc::clone(&term.door),
             reopened: Arc::clone(&shared.reopened),
@@ -104,6 +107,32 @@ impl Term {
             ("sweep", Ok(()))
         });
         term
+    }
+
+    /// Begins the mirror's task, if there is a mirror.
+    fn mirror(&mut self, shared: &Shared, config: &Config) {
+        let Some(mirrored) = config.mirror.clone() else {
+            mirror::none(&shared.pulls);
+            return;
+        };
+        let puller = Puller {
+            door: Arc::clone(&self.door),
+            pool: Arc::clone(&shared.pool),
+            client: Arc::clone(&self.client),
+            pulls: Arc::clone(&shared.pulls),
+            board: Arc::clone(&shared.board),
+            lease: Arc::clone(&shared.lease),
+            stop: self.stop.clone(),
+            end: shared.stop.clone(),
+            config: mirrored,
+            give_up: config.sweep.give_up,
+            horizons: Mutex::default(),
+            epoch: Instant::now(),
+        };
+        self.tasks.spawn(async move {
+            puller.run().await;
+            ("mirror", Ok(()))
+        });
     }
 
     /// Ends the term: what is under way is finished and recorded, nothing new begins. Answers whether a sweep was cut

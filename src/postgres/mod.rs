@@ -19,6 +19,7 @@ pub mod intent;
 pub mod inventory;
 mod lease;
 pub mod links;
+pub mod mirror;
 pub mod mirrored;
 pub mod orphans;
 pub mod pins;

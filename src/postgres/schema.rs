@@ -31,9 +31,8 @@ pub(super) const MIRROR_TABLES: [&str; 5] = [
 /// The mirror's views.
 pub(super) const MIRROR_VIEWS: [&str; 3] = ["mirrored_contacts", "mirrored_companies", "mirrored_deals"];
 /// The mirror's functions, each with the type of its argument.
-pub(super) const MIRROR_FUNCTIONS: [(&str, &str); 4] = [
+pub(super) const MIRROR_FUNCTIONS: [(&str, &str); 3] = [
     ("mirror_record", "json"),
-    ("mirror_id", "json"),
     ("mirror_moment", "text"),
     ("mirror_number", "text"),
 ];

@@ -5,6 +5,7 @@
 pub mod daemon;
 pub mod instep;
 pub mod machine;
+pub mod mirroring;
 pub mod postgres;
 pub mod proxy;
 pub mod reading;

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 
 /// How many ended pulls are remembered for those who wait.
-#[allow(dead_code, reason = "the puller takes and ends pulls")]
 const REMEMBERED: usize = 32;
 
 /// Why a pull runs.
@@ -123,6 +122,8 @@ pub struct Ticket {
 #[derive(Debug, Default)]
 struct State {
     running: Option<Asked>,
+    /// The one that runs has done its work: nobody joins it any more.
+    closing: bool,
     queued: Option<Asked>,
 }
 
@@ -144,13 +145,13 @@ impl Default for Pulls {
     }
 }
 
-#[allow(dead_code, reason = "the puller takes and ends pulls")]
 impl Pulls {
     /// Asks for a pull of some kinds, each to its extent. If the one that runs, or the one that waits, does all of it
     /// anyway, that is the one; else the one that waits is widened.
     pub fn ask(&self, reason: Reason, kinds: &[(Mirrored, Extent)]) -> Ticket {
         let mut state = self.state();
-        if let Some(running) = state.running.as_ref().filter(|running| running.covers(kinds)) {
+        let joinable = state.running.as_ref().filter(|_| !state.closing);
+        if let Some(running) = joinable.filter(|running| running.covers(kinds)) {
             return Ticket {
                 id: running.id.clone(),
                 joined: true,
@@ -175,7 +176,13 @@ impl Pulls {
         let mut state = self.state();
         let asked = state.queued.take()?;
         state.running = Some(asked.clone());
+        state.closing = false;
         Some(asked)
+    }
+
+    /// The pull that runs has nothing more to ask HubSpot: what is asked for from now on is another one's.
+    pub(super) fn closing(&self) {
+        self.state().closing = true;
     }
 
     /// Waits until somebody asks.

@@ -1,0 +1,156 @@
+//! One pull: its kinds one after the other, its run written down, and everybody who waits told.
+
+use super::ask::{Cut, Pass};
+use super::request::{Asked, Extent};
+use super::state::Pulling;
+use super::{Puller, micros};
+use crate::mapping::Mirrored;
+use crate::postgres::{self, runs};
+use crate::sync::mirror::{Pulled, Tally};
+use crate::sync::report::{Counts, Run, Summary, chain};
+use tracing::{info, warn};
+
+impl Puller {
+    /// Pulls what was asked for; answers whether every pass came to its end.
+    pub(super) async fn pull(&self, asked: Asked) -> bool {
+        let mut run = Run {
+            id: asked.id.clone(),
+            kind: "mirror".to_owned(),
+            reason: asked.reason.word().to_owned(),
+            started_at: micros(),
+            finished_at: None,
+            outcome: None,
+            error: None,
+            summary: Summary::default(),
+        };
+        self.keep(&run).await;
+        let mut tallies = Vec::new();
+        let mut errors = Vec::new();
+        let mut stopped = false;
+        for (kind, extent) in &asked.kinds {
+            let mut tally = Tally::default();
+            self.begins(&run, *kind, *extent);
+            let ended = self.pass(*kind, *extent, &mut tally).await;
+            report(&run, *kind, *extent, &tally, ended.as_ref().err());
+            tallies.push((*kind, tally));
+            if let Err(cut) = ended {
+                stopped = matches!(cut, Cut::Stopped);
+                errors.push((*kind, cut.words()));
+            }
+            if stopped {
+                break;
+            }
+        }
+        if !stopped {
+            self.pulls.closing();
+        }
+        run.finished_at = Some(micros());
+        run.outcome = Some(
+            if errors.is_empty() {
+                "complete"
+            } else {
+                "incomplete"
+            }
+            .to_owned(),
+        );
+        let words: Vec<String> = errors
+            .iter()
+            .map(|(kind, why)| format!("{}: {why}", kind.name()))
+            .collect();
+        run.error = (!words.is_empty()).then(|| words.join("; "));
+        run.summary = Summary(
+            tallies
+                .iter()
+                .map(|(kind, tally)| (kind.name().to_owned(), counts(tally)))
+                .collect(),
+        );
+        self.keep(&run).await;
+        let complete = errors.is_empty();
+        self.board.with_mirror(|mirror| {
+            mirror.running = None;
+            mirror.last = Some(run.clone());
+        });
+        if stopped && !self.end.is_cancelled() {
+            // A reload: whoever waits, waits for the next term's.
+            self.pulls.put_back();
+            return false;
+        }
+        self.pulls.ended(Pulled {
+            id: asked.id,
+            tallies,
+            errors,
+            started_at: run.started_at,
+            finished_at: run.finished_at.unwrap_or(run.started_at),
+        });
+        complete
+    }
+
+    async fn pass(&self, kind: Mirrored, extent: Extent, tally: &mut Tally) -> Result<(), Cut> {
+        let generation = self.lease.pushing().ok_or_else(|| {
+            Cut::Because("the lease is not confirmed; whoever holds it next pulls".to_owned())
+        })?;
+        let pass = Pass {
+            puller: self,
+            kind,
+            generation,
+        };
+        match extent {
+            Extent::Full => pass.full(tally).await,
+            Extent::Incremental => pass.incremental(tally).await,
+            Extent::First(count) => pass.first(count, tally).await,
+        }
+    }
+
+    fn begins(&self, run: &Run, kind: Mirrored, extent: Extent) {
+        info!(run = %run.id, reason = %run.reason, kind = kind.name(), pass = extent.word(), "the mirror pulls");
+        self.board.with_mirror(|mirror| {
+            mirror.running = Some(Pulling {
+                id: run.id.clone(),
+                reason: run.reason.clone(),
+                started_at: run.started_at,
+                kind,
+                pass: extent.word(),
+                records: 0,
+            });
+        });
+    }
+
+    /// Writes the run down, if the database is there.
+    async fn keep(&self, run: &Run) {
+        let kept = async {
+            let session = self.pool.get().await?;
+            runs::keep(&session, run).await
+        };
+        let kept: Result<(), postgres::Error> = kept.await;
+        if let Err(error) = kept {
+            warn!(run = %run.id, "the run cannot be written to hubsyncd.run now: {}", chain(&error));
+        }
+    }
+}
+
+/// A tally as `hubsyncd.run` has it.
+fn counts(tally: &Tally) -> Counts {
+    Counts {
+        created: tally.synced,
+        updated: tally.updated,
+        failed: tally.errors,
+    }
+}
+
+fn report(run: &Run, kind: Mirrored, extent: Extent, tally: &Tally, cut: Option<&Cut>) {
+    let (kind, pass) = (kind.name(), extent.word());
+    let Tally {
+        synced,
+        updated,
+        errors,
+        removed,
+        ..
+    } = tally;
+    match cut {
+        None => {
+            info!(run = %run.id, kind, pass, "mirrored: {synced} new, {updated} known, {removed} gone, {errors} errors")
+        }
+        Some(_) => warn!(run = %run.id, kind, pass,
+            "the mirror's pass is cut, and goes on later: {synced} new, {updated} known, {errors} errors"),
+    }
+}
