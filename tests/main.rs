@@ -60,6 +60,7 @@ mod mirror_full;
 mod mirrored_reading;
 mod mirrored_routes;
 mod mirrored_verb;
+mod mirrored_whole;
 mod newcomer;
 mod node;
 mod operating;

@@ -65,20 +65,19 @@ async fn more_than_ten_thousand_records_of_one_time_are_followed_and_left_behind
         .records("0-1")
         .map(|record| record.id())
         .collect();
-    {
+    let late = {
         let mut world = stage.sandbox.world();
         for id in ids.iter().step_by(997) {
             world.set("0-1", id, "firstname", "Stamped");
         }
         world.stamp("0-1", ids.iter().map(String::as_str));
-        let late = world.create("0-1", [("firstname", "After the stamp")]);
-        drop(world);
-        let sql = format!("SELECT count(*) FROM hubsyncd.mirror_contacts WHERE hubspot_id = '{late}'");
-        wait_within(Duration::from_secs(120), "the stamp is left behind", async || {
-            stage.value(&sql).await.as_deref() == Some("1")
-        })
-        .await;
-    }
+        world.create("0-1", [("firstname", "After the stamp")])
+    };
+    let sql = format!("SELECT count(*) FROM hubsyncd.mirror_contacts WHERE hubspot_id = '{late}'");
+    wait_within(Duration::from_secs(120), "the stamp is left behind", async || {
+        stage.value(&sql).await.as_deref() == Some("1")
+    })
+    .await;
     wait_within(Duration::from_secs(120), "the pass has ended", async || {
         stage
             .value("SELECT count(*) FROM hubsyncd.mirror_state WHERE caught_up_at > complete_as_of")

@@ -118,6 +118,7 @@ async fn a_killed_daemon_goes_on_from_its_cursor() {
             "500",
         )
         .await;
+    wait_until("the sixth hangs", async || stage.sandbox.faults_waiting() == 0).await;
     daemon.kill();
     let begun = stage
         .value("SELECT begun_at FROM hubsyncd.mirror_state WHERE kind = 'contacts'")
@@ -201,18 +202,18 @@ async fn a_limit_takes_the_first_so_many_of_each_kind_and_says_nothing_of_the_re
     let since = now(&stage);
     let body = pulled(&daemon, "contacts?limit=120").await;
     assert_eq!((&body["synced"], &body["updated"]), (&0.into(), &120.into()));
-    let world = stage.sandbox.world();
-    let lists: Vec<&str> = world
+    let lists: Vec<String> = stage
+        .sandbox
+        .world()
         .requests()
         .filter(|request| request.number >= since && request.endpoint == Endpoint::List)
-        .map(|request| request.path.as_str())
+        .map(|request| request.path.clone())
         .collect();
     assert_eq!(lists.len(), 2);
     assert!(
         lists[0].contains("limit=100&") && lists[1].contains("limit=20&"),
         "{lists:?}"
     );
-    drop(world);
     let after = stage
         .value(
             "SELECT string_agg(complete_as_of::text || pass, ' ' ORDER BY kind) FROM hubsyncd.mirror_state",

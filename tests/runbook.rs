@@ -4,11 +4,11 @@ use super::support::daemon::{CONTACTS, QUICK, Stage};
 use super::support::machine::{Machine, blocks, readme, sections};
 use super::support::postgres::Server;
 use super::support::wait_until;
-use hubsyncd::sandbox::{Fault, Policy, Settings, World};
+use hubsyncd::sandbox::{Endpoint, Fault, Policy, Population, Settings, World};
 use serde_json::Value;
 
 /// The entries, and how many blocks of lines each has; a test of this file runs each of them.
-const ENTRIES: [(&str, usize); 11] = [
+const ENTRIES: [(&str, usize); 12] = [
     ("first-look", 1),
     ("token-rotated", 1),
     ("database-moved", 1),
@@ -18,6 +18,7 @@ const ENTRIES: [(&str, usize); 11] = [
     ("triggers-lost-in-a-restore", 1),
     ("hubspot-record-deleted-or-merged", 1),
     ("take-over", 3),
+    ("mirror-out-of-date", 1),
     ("upgrade-and-downgrade", 1),
     ("uninstall", 1),
 ];
@@ -340,4 +341,38 @@ async fn uninstalling_leaves_the_applications_tables_as_they_were() {
     assert_eq!(id, Some(contact));
     assert!(!machine.path("/run/systemd/enabled").exists());
     assert!(machine.read("/asked-of-apt").contains("purge hubsyncd"));
+}
+
+#[tokio::test]
+async fn a_mirror_out_of_date_says_what_stops_it_and_is_complete_after_a_pull() {
+    let mirror = "[mirror]\nevery = \"1s\"\nfull-every = \"1s\"\nstale-after = \"3s\"\n";
+    let (stage, machine) = installed("rb_mirror", &format!("{QUICK}{mirror}")).await;
+    stage.sandbox.world().populate(Population {
+        contacts: 12,
+        companies: 3,
+        deals: 4,
+    });
+    stage
+        .sandbox
+        .fault(Fault::status(403).on(Endpoint::List).always());
+    machine.runs(START, "").await;
+    wait_health(&machine, "mirror:age").await;
+    let (code, said) = machine.tries("hubsyncd mirror", "").await;
+    assert!(code == 75 && said.contains("cut short"), "{code} {said}");
+    stage.sandbox.clear_faults();
+    let said = machine.runs(&block("mirror-out-of-date", 0), "").await;
+    for part in ["mirror", "complete_as_of", "incomplete", "complete: "] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    wait_until("the mirror is in date", async || {
+        !machine
+            .tries("hubsyncd health", "")
+            .await
+            .1
+            .contains("mirror:age")
+    })
+    .await;
+    stage
+        .wait_value("SELECT count(*) FROM hubsyncd.mirrored_contacts", "12")
+        .await;
 }

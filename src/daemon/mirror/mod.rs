@@ -108,7 +108,7 @@ impl Puller {
                 self.ask_for_due(now, &mut memory);
             }
             if let Some(asked) = self.pulls.take() {
-                let complete = self.alive(self.pull(asked)).await;
+                let complete = self.alive(Box::pin(self.pull(asked))).await;
                 held_off = (!complete).then(|| Instant::now() + AGAIN.min(self.config.every));
             }
         }

@@ -34,7 +34,8 @@ impl Portal {
         }
     }
 
-    fn answer(&self, ask: &Ask) -> (Vec<(Option<u64>, Option<i64>)>, bool) {
+    /// The records of the first page, each with its id and its moment, and whether there are more.
+    fn answer(&self, ask: &Ask) -> (Vec<Said>, bool) {
         let wanted = |id: u64, at: i64| match ask {
             Ask::From(from) => at >= *from,
             Ask::After(after) => at > *after,
@@ -55,6 +56,9 @@ impl Portal {
         )
     }
 }
+
+/// What an answer says of a record: its id, and when it was modified.
+type Said = (Option<u64>, Option<i64>);
 
 /// What happens before each question: time that passes, and records that are modified then, with the index's lag.
 type Before = (i64, Vec<(u64, i64)>);
