@@ -475,3 +475,44 @@ async fn nothing_that_was_planted_is_ever_told_to_anybody() {
     assert_eq!(daemon.stop().await, Some(0));
     assert_discreet(&stage.logs(), "the log");
 }
+
+#[tokio::test]
+async fn what_is_mirrored_is_told_to_nobody_but_who_asks_for_records() {
+    let (mut stage, liar, systemd) = stage().await;
+    stage.toml.push_str("[mirror]\nevery = \"1h\"\n");
+    {
+        let mut world = stage.sandbox.world();
+        let deal = [
+            ("dealname", "pLaNtEd-deal"),
+            ("amount", "pLaNtEd"),
+            ("closedate", "pLaNtEd"),
+        ];
+        world.create("0-3", deal);
+        world.create(
+            "0-2",
+            [("name", "pLaNtEd-company"), ("domain", "planted.example")],
+        );
+        world.create(CONTACTS, [("email", "pLaNtEd.mirror@example.com")]);
+    }
+    // The first list of companies is refused in words that quote.
+    liar.lie("/0-2?", 400, &error("VALIDATION_ERROR"));
+    let daemon = stage.start().await;
+    let deals = "SELECT count(*) FROM hubsyncd.mirror_deals WHERE sync_status = 'error'";
+    stage.wait_value(deals, "1").await;
+    wait_until("the list was refused", async || liar.is_told()).await;
+    let mut heard = served(&stage, &daemon).await;
+    for line in ["mirror", "mirror --json", "mirror companies --limit 1"] {
+        heard.push_str(&verb(&stage, line).await);
+    }
+    heard.push_str(&served(&stage, &daemon).await);
+    for kind in ["contacts", "companies", "deals"] {
+        let records = daemon.get(&format!("/api/admin/hubspot/{kind}")).await.1;
+        assert!(records.to_lowercase().contains("planted"), "{kind}: {records}");
+    }
+    assert!(daemon.log().contains("\"DEBUG\""), "it logs at every level");
+    assert_discreet(&daemon.log(), "the log");
+    assert_discreet(&heard, "an answer");
+    assert_discreet(&systemd.told.lock().unwrap(), "systemd's status line");
+    assert_eq!(daemon.stop().await, Some(0));
+    assert_discreet(&stage.logs(), "the log");
+}

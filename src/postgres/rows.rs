@@ -268,8 +268,8 @@ impl Reader {
     }
 
     fn record(&self, row: &Row, key: Key) -> Result<Record, tokio_postgres::Error> {
-        let update_properties: String = get(row, column::UPDATE_PROPERTIES)?;
-        let properties: Option<String> = get(row, column::PROPERTIES)?;
+        let update_properties: Arc<str> = get::<&str>(row, column::UPDATE_PROPERTIES)?.into();
+        let properties: Option<&str> = get(row, column::PROPERTIES)?;
         let match_value: Option<String> = get(row, column::MATCH_VALUE)?;
         let targets: Vec<Option<String>> = get(row, column::TARGETS)?;
         let nowhere: Vec<bool> = get(row, column::NOWHERE)?;
@@ -279,7 +279,7 @@ impl Reader {
             hubspot_id: get(row, column::HUBSPOT_ID)?,
             intent_id: get(row, column::INTENT_ID)?,
             intent: intent(row)?,
-            properties: properties.unwrap_or_else(|| update_properties.clone()),
+            properties: properties.map_or_else(|| Arc::clone(&update_properties), Arc::from),
             update_properties,
             match_value: match_value.filter(|value| !value.trim().is_empty()),
             targets: targets.into_iter().zip(nowhere).map(target).collect(),

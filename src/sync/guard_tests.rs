@@ -281,8 +281,8 @@ fn a_create_of_a_former_holder_may_have_been_started_as_late_as_any_request_of_i
             noted_at,
             ..Intent::default()
         }),
-        properties: String::new(),
-        update_properties: String::new(),
+        properties: "".into(),
+        update_properties: "".into(),
         match_value: None,
         targets: Vec::new(),
         linked: Vec::new(),

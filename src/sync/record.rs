@@ -2,6 +2,7 @@
 
 use super::change::Key;
 use super::linking::{Remembered, Target};
+use std::sync::Arc;
 
 /// A row as one read of the database saw it, with its values already in HubSpot's strings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,9 +17,10 @@ pub struct Record {
     pub intent: Option<Intent>,
     /// The properties to send, as one JSON object in text: those of a create if neither id is known,
     /// else those of an update, with the create-only ones if the read was asked for them.
-    pub properties: String,
-    /// The properties that an update alone would send, as one JSON object in text.
-    pub update_properties: String,
+    pub properties: Arc<str>,
+    /// The properties that an update alone would send, as one JSON object in text; where they are those to send, the same
+    /// text and no copy of it.
+    pub update_properties: Arc<str>,
     /// The natural key's value as it is sent, if the object has one and the value is not null or blank.
     pub match_value: Option<String>,
     /// For each link of the mapping, in order: where it leads.

@@ -179,7 +179,7 @@ impl<'a> Sending<'a> {
         if reply.as_ref().is_err_and(Failed::is_unknown) {
             for (at, id) in sent.iter().zip(&names) {
                 let item = &items[*at];
-                let full = item.payload() != item.record().update_properties;
+                let full = item.payload() != &*item.record().update_properties;
                 self.doubt(item.key(), &claim_of(id), full);
             }
         }

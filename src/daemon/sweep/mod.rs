@@ -6,6 +6,7 @@
 
 mod object;
 mod orphans;
+mod patience;
 pub mod request;
 
 use super::board::{Board, Condition, Lease};

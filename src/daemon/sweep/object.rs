@@ -5,9 +5,10 @@
 //! a missing one is made with them. Memory holds a few pages, whatever the table's size.
 
 use super::Sweeper;
-use crate::daemon::board::{Board, Lease};
+use super::patience::Patience;
+use crate::daemon::board::Lease;
 use crate::daemon::door::{Batch, Door, Tally};
-use crate::hubspot::{Lane, Pace};
+use crate::hubspot::Lane;
 use crate::postgres::ErrorKind;
 use crate::retry::Schedule;
 use crate::sync::change::{Key, ObjectIndex};
@@ -21,16 +22,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 /// Rows of a page: as many as one question for associations carries.
 const PAGE_ROWS: i64 = 1000;
+/// What the properties of a page take at most, in bytes, once the first page has shown how wide the rows are.
+const PAGE_BYTES: usize = 1024 * 1024;
 /// Pages whose rows are under way at a time.
 const PAGES: usize = 2;
-/// How often a pass that waits shows that it lives.
-const LIFE_SIGN: Duration = Duration::from_secs(1);
-
 /// How an object's pass ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
@@ -62,59 +61,12 @@ pub(super) struct Pass<'a> {
     barred: Option<String>,
     /// The row that was pushed before the others, to try a paused object.
     tried: Option<Key>,
+    /// Rows of the next page.
+    page_rows: i64,
     /// What it did so far.
     pub(super) counts: Counts,
     /// Rows read, and how many of them had no HubSpot id.
     pub(super) rows: (u64, u64),
-}
-
-/// How long a pass goes on without any row being finished.
-pub(super) struct Patience {
-    board: Arc<Board>,
-    pace: Arc<Pace>,
-    /// Ends the waiting for request slots.
-    pub(super) stop: CancellationToken,
-    give_up: Duration,
-    /// When rows were last finished, be it by being refused.
-    progressed: Instant,
-}
-
-impl Patience {
-    /// Why nothing will be sent for longer than the pass may wait, if the day has nothing left for it.
-    fn withheld(&self) -> Option<String> {
-        let withheld = self
-            .pace
-            .withheld()
-            .filter(|withheld| withheld.left > self.give_up)?;
-        let why = if withheld.spent {
-            "HubSpot's daily quota is spent"
-        } else {
-            "what is left of HubSpot's daily quota is kept for live changes"
-        };
-        let left = humantime::format_duration(Duration::from_secs(withheld.left.as_secs()));
-        Some(format!("nothing could be sent: {why}, sweeps go on in {left}"))
-    }
-
-    fn is_over(&self) -> bool {
-        self.progressed.elapsed() >= self.give_up
-    }
-
-    /// Awaits something that may take long, and shows meanwhile that the sweep lives. When patience is over, those who
-    /// wait for a request slot are told to come back without one.
-    pub(super) async fn over<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        loop {
-            tokio::select! {
-                done = &mut work => return done,
-                () = tokio::time::sleep(LIFE_SIGN) => {
-                    self.board.tick("sweep");
-                    if self.is_over() || self.withheld().is_some() {
-                        self.stop.cancel();
-                    }
-                }
-            }
-        }
-    }
 }
 
 impl<'a> Pass<'a> {
@@ -145,6 +97,7 @@ impl<'a> Pass<'a> {
             reason: None,
             barred: None,
             tried: None,
+            page_rows: PAGE_ROWS,
             counts: Counts::default(),
             rows: (0, 0),
         }
@@ -347,6 +300,7 @@ impl<'a> Pass<'a> {
             return Ok(false);
         };
         *after = Some(last.key.clone());
+        self.page_rows = page_rows(&read.records);
         self.rows.0 += read.records.len() as u64;
         self.rows.1 += read
             .records
@@ -376,7 +330,7 @@ impl<'a> Pass<'a> {
     /// tried; the row that fails alone is pushed by itself, so that the door lists it, and `None` is answered.
     async fn read_some(&mut self, after: &mut Option<Key>, page: u64) -> Result<Option<Read>, String> {
         let mut pauses = Schedule::new(Duration::from_millis(100), Duration::from_secs(10));
-        let mut limit = PAGE_ROWS;
+        let mut limit = self.page_rows;
         loop {
             self.check()?;
             match self.door.store.page(self.object, after.as_ref(), limit).await {
@@ -537,4 +491,12 @@ impl<'a> Pass<'a> {
             }
         }
     }
+}
+
+/// How many rows the next page has, so that rows as wide as these take [`PAGE_BYTES`] at most.
+fn page_rows(read: &[Record]) -> i64 {
+    let bytes: usize = read.iter().map(|record| record.properties.len()).sum();
+    let fit = (PAGE_BYTES * read.len()).checked_div(bytes);
+    fit.map_or(PAGE_ROWS, |fit| i64::try_from(fit).unwrap_or(PAGE_ROWS))
+        .clamp(100, PAGE_ROWS)
 }
