@@ -160,7 +160,7 @@ async fn the_requests_have_the_paths_and_headers_of_the_version() {
             "/crm/objects/2026-09/2-50158943/batch/upsert",
             "/crm/objects/2026-09/0-1/batch/update",
             "/crm/objects/2026-09/0-1/batch/read",
-            "/crm/objects/2026-09/0-1/12%2F..%2F..?properties=email%2Cx",
+            "/crm/objects/2026-09/0-1/12%2F..%2F..?properties=email,x",
             "/crm/associations/2026-09/2-1/0-1/batch/associate/default",
             "/crm/associations/2026-09/2-1/0-1/batch/read",
             "/crm/associations/2026-09/2-1/0-1/labels",
