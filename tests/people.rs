@@ -1,6 +1,7 @@
 //! The verbs for people: manual page, completions, a status that is watched, and what a terminal gets that a pipe does not.
 
 use super::support::served::{Desk, Served};
+use super::support::wait_until;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -148,17 +149,21 @@ async fn a_watched_status_goes_on_through_a_restart_and_ends_with_its_reader() {
 async fn on_a_terminal_the_status_has_heads_and_colour_and_is_watched_in_place() {
     let served = Served::start(Desk::new("complete", None));
     served.in_step();
-    let terminal = async |line: &str, environment: &[(&str, &str)]| {
+    let program = env!("CARGO_BIN_EXE_hubsyncd");
+    let in_terminal = |line: &str, into: &str| {
         let mut command = Command::new("script");
-        let program = env!("CARGO_BIN_EXE_hubsyncd");
         command
-            .args(["-qec", &format!("timeout -s INT 2 {program} {line}"), "/dev/null"])
+            .args(["-qfec", &format!("{program} {line}"), into])
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("TERM", "xterm")
             .env("HUBSYNCD_SOCKET", &served.settings.socket)
-            .envs(environment.iter().copied())
             .stdin(Stdio::null());
+        command
+    };
+    let terminal = async |line: &str, environment: &[(&str, &str)]| {
+        let mut command = in_terminal(line, "/dev/null");
+        command.envs(environment.iter().copied());
         finish(&mut command).await.1
     };
     let shown = terminal("status", &[]).await;
@@ -168,6 +173,14 @@ async fn on_a_terminal_the_status_has_heads_and_colour_and_is_watched_in_place()
     );
     let shown = terminal("status", &[("NO_COLOR", "1")]).await;
     assert!(shown.contains("OBJECT") && !shown.contains('\x1b'), "{shown:?}");
-    let shown = terminal("status --watch", &[]).await;
-    assert!(shown.matches("\x1b[Hhubsyncd").count() >= 2, "{shown:?}");
+    let shown = tempfile::NamedTempFile::new().unwrap();
+    let mut watching = in_terminal("status --watch", shown.path().to_str().unwrap());
+    let mut watching = watching.stdout(Stdio::null()).spawn().unwrap();
+    wait_until("it is drawn twice in place", async || {
+        let shown = std::fs::read(shown.path()).unwrap();
+        let shown = String::from_utf8_lossy(&shown);
+        shown.matches("\x1b[Hhealth").count() >= 2
+    })
+    .await;
+    watching.kill().await.unwrap();
 }
