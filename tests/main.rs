@@ -89,6 +89,7 @@ mod signals;
 mod silence;
 mod simulation;
 mod socket;
+mod sparse;
 mod standalone;
 mod starting;
 mod startup;

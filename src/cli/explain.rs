@@ -100,6 +100,7 @@ fn payload(told: &Explanation) -> String {
         "create" => format!("a new record, {count} properties"),
         "adopt" => format!("takes over record {to}, {count} properties"),
         "update" | "merged" => format!("writes to record {to}, {count} properties"),
+        "keep" => format!("nothing to write to record {to}"),
         "unknown" => format!("{count} properties"),
         _ => format!("nothing is sent, as said under next; it would be {count} properties"),
     }

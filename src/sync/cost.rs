@@ -96,6 +96,8 @@ impl Tally {
                     (self.update, updates) = (self.update + 1, true);
                     self.differing += u64::from(!differing.is_empty());
                 }
+                // It had an id, as a sweep counts it, and takes no request.
+                Outlook::Keep { .. } => self.update += 1,
                 Outlook::Merged { .. } => {
                     (self.update, updates) = (self.update + 1, true);
                     self.differing += 1;

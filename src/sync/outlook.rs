@@ -29,6 +29,11 @@ pub enum Outlook {
         /// The properties of which HubSpot holds something else.
         differing: Vec<String>,
     },
+    /// Leave the record with this id as it is: nothing is to be written to it.
+    Keep {
+        /// Its id.
+        id: String,
+    },
     /// Write to the record that the row's own was merged into.
     Merged {
         /// The id of the one that is left.
@@ -46,7 +51,7 @@ impl Outlook {
     /// The HubSpot id under which the row would be written, if it is known.
     pub fn id(&self) -> Option<&str> {
         match self {
-            Outlook::Adopt { id, .. } | Outlook::Update { id, .. } => Some(id),
+            Outlook::Adopt { id, .. } | Outlook::Update { id, .. } | Outlook::Keep { id } => Some(id),
             Outlook::Merged { into } => Some(into),
             Outlook::Create | Outlook::Leave | Outlook::Wait(_) | Outlook::Refuse(_) => None,
         }

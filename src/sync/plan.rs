@@ -31,12 +31,25 @@ pub struct Rules {
 pub enum Step {
     /// Write the properties to the record with this HubSpot id.
     Update(String),
+    /// Send nothing but links: there is nothing to write to the record with this HubSpot id.
+    Keep(String),
     /// Create by upsert on this value of the natural key.
     Create(String),
     /// Send nothing: the row has no HubSpot id and is not created here.
     Leave,
     /// Send nothing: the row is refused.
     Refuse(Refusal),
+}
+
+impl Step {
+    /// Writes `properties`, one JSON object in text, to the record with this HubSpot id. HubSpot refuses an update of no
+    /// property, so that none is sent.
+    pub fn write(id: String, properties: &str) -> Step {
+        match properties {
+            "{}" => Step::Keep(id),
+            _ => Step::Update(id),
+        }
+    }
 }
 
 /// What an existing HubSpot record with a row's natural key means for its creation.
@@ -95,7 +108,7 @@ impl Rules {
             return Step::Refuse(unsendable(&record.problems));
         }
         match (record.known_id(), &record.match_value) {
-            (Some(id), _) if is_id(id) => Step::Update(id.to_owned()),
+            (Some(id), _) if is_id(id) => Step::write(id.to_owned(), &record.properties),
             (Some(_), _) => Step::Refuse(Refusal::ours(
                 "id",
                 "what stands in the row as its HubSpot id is no number, so it cannot be one; correct it, or empty it to \
@@ -174,6 +187,8 @@ mod tests {
     use super::*;
     use crate::mapping::{Object, OnDelete, OnMissing, TableName};
 
+    const SENT: &str = r#"{"firstname":"Ana"}"#;
+
     fn object() -> Object {
         Object {
             name: "contacts".to_owned(),
@@ -209,8 +224,8 @@ mod tests {
             hubspot_id: None,
             intent_id: None,
             intent: None,
-            properties: "{}".into(),
-            update_properties: "{}".into(),
+            properties: SENT.into(),
+            update_properties: SENT.into(),
             match_value: Some("a@example.com".to_owned()),
             targets: Vec::new(),
             linked: Vec::new(),
@@ -242,6 +257,35 @@ mod tests {
             ..record()
         };
         assert_eq!(rules(Adopt::Fail).step(&awaiting), Step::Update("17".to_owned()));
+    }
+
+    #[test]
+    fn to_a_known_record_of_which_nothing_is_to_be_written_nothing_is_sent() {
+        let row = Record {
+            hubspot_id: Some("17".to_owned()),
+            properties: "{}".into(),
+            ..record()
+        };
+        assert_eq!(rules(Adopt::Overwrite).step(&row), Step::Keep("17".to_owned()));
+        let full = Record {
+            update_properties: "{}".into(),
+            properties: SENT.into(),
+            ..row
+        };
+        assert_eq!(
+            rules(Adopt::Overwrite).step(&full),
+            Step::Update("17".to_owned()),
+            "create-only properties that go along are something"
+        );
+        let new = Record {
+            properties: "{}".into(),
+            ..record()
+        };
+        assert_eq!(
+            rules(Adopt::Overwrite).step(&new),
+            Step::Create("a@example.com".to_owned()),
+            "a create is one in any case"
+        );
     }
 
     #[test]

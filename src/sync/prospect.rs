@@ -151,6 +151,9 @@ impl Situation<'_> {
             Outlook::Update { id, differing } => {
                 format!("a push puts {} of record {id} right", differing.join(", "))
             }
+            Outlook::Keep { id } => format!(
+                "nothing is written to record {id}: its properties are written when it is made, and no more"
+            ),
             Outlook::Merged { into } => {
                 format!(
                     "its record was merged into {into} in HubSpot: a push takes that id over and writes to it"

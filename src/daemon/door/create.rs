@@ -147,8 +147,8 @@ impl Sending<'_> {
         match answer {
             Answer::Create | Answer::GoOn { .. } => {}
             Answer::Update { id, update_only } => {
-                item.step = Step::Update(id);
                 item.update_only = update_only;
+                item.step = Step::write(id, item.payload());
             }
             Answer::Wait(until) => item.fate = self.wait(until),
             Answer::Held => item.fate = Fate::Held,

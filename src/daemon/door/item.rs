@@ -91,7 +91,7 @@ impl Item {
             let fate = match &step {
                 Step::Refuse(refusal) => Fate::Refused(refusal.clone()),
                 Step::Leave => Fate::Leave,
-                Step::Update(_) | Step::Create(_) => Fate::Open,
+                Step::Update(_) | Step::Keep(_) | Step::Create(_) => Fate::Open,
             };
             let pending = record
                 .intent
@@ -143,12 +143,25 @@ impl Item {
         }
     }
 
-    /// The id it would be updated under.
+    /// The id it would be updated under, or of the record that is left as it is.
     pub(super) fn updates(&self) -> Option<&str> {
         match (&self.step, &self.fate) {
-            (Step::Update(id), Fate::Open) => Some(id),
+            (Step::Update(id) | Step::Keep(id), Fate::Open) => Some(id),
             _ => None,
         }
+    }
+
+    /// There is nothing to write to the record, so that all that is left to do are its links.
+    pub(super) fn keep(&mut self) {
+        let Some(id) = self.updates().map(str::to_owned) else {
+            return;
+        };
+        let adopted = self.record().known_id().is_none();
+        self.fate = Fate::Accepted {
+            id,
+            adopted,
+            links: Links::Made(Vec::new()),
+        };
     }
 
     /// The properties of an update: those of the read, or the update ones alone.

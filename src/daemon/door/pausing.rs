@@ -291,13 +291,14 @@ fn said(items: &[Item], act: Act) -> (usize, Vec<&[Cause]>) {
     let mut refused = Vec::new();
     for item in items {
         let done = match item.step {
-            Step::Create(_) => Act::Create,
-            Step::Update(_) => Act::Update,
+            Step::Create(_) => Some(Act::Create),
+            Step::Update(_) => Some(Act::Update),
+            Step::Keep(_) => None,
             Step::Leave | Step::Refuse(_) => continue,
         };
         match &item.fate {
-            Fate::Refused(refusal) if done == act => refused.push(refusal.causes.as_slice()),
-            Fate::Accepted { .. } if done == act => accepted += 1,
+            Fate::Refused(refusal) if done == Some(act) => refused.push(refusal.causes.as_slice()),
+            Fate::Accepted { .. } if done == Some(act) => accepted += 1,
             Fate::Accepted { links, .. } if act == Act::Link => match links {
                 Links::Made(made) => accepted += usize::from(!made.is_empty()),
                 Links::Refused(_, refusal) => refused.push(refusal.causes.as_slice()),

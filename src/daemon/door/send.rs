@@ -8,6 +8,7 @@ use crate::sync::answer::{By, Denial, Done, Input, Verdict, attribute};
 use crate::sync::change::{Key, ObjectIndex};
 use crate::sync::outcome::Refusal;
 use crate::sync::pausing::{Act, Cause};
+use crate::sync::plan::Step;
 use crate::sync::report::chain;
 use std::collections::HashSet;
 use std::time::Duration;
@@ -143,6 +144,7 @@ impl<'a> Sending<'a> {
         let mut sent = Vec::new();
         for (at, item) in items.iter_mut().enumerate() {
             match item.updates().map(|id| ids.insert(id.to_owned())) {
+                Some(true) if matches!(item.step, Step::Keep(_)) => item.keep(),
                 Some(true) => sent.push(at),
                 Some(false) => item.fate = Fate::Held,
                 None => {}

@@ -408,6 +408,7 @@ fn payload(record: &Record, outlook: Option<&Outlook>) -> Payload {
         Some(Outlook::Create) => "create",
         Some(Outlook::Adopt { .. }) => "adopt",
         Some(Outlook::Update { .. }) => "update",
+        Some(Outlook::Keep { .. }) => "keep",
         Some(Outlook::Merged { .. }) => "merged",
         Some(Outlook::Leave) => "leave",
         Some(Outlook::Wait(_)) => "wait",

@@ -49,6 +49,10 @@ impl Ends {
                     Some(seen) => seen,
                     None => Seen::nothing(Outlook::Create),
                 },
+                Step::Keep(id) => Seen {
+                    held: updates.remove(&id),
+                    outlook: Outlook::Keep { id },
+                },
                 Step::Update(id) => match updates.remove(&id) {
                     Some(held) => self.update(at, record, held),
                     None => self.vanished(at, record, &id).await?,
@@ -61,7 +65,7 @@ impl Ends {
     /// The records of the rows that have one, by id.
     async fn held(&self, at: ObjectIndex, steps: &[Step]) -> Result<HashMap<String, Done>, Unanswered> {
         let ids = steps.iter().filter_map(|step| match step {
-            Step::Update(id) => Some(id.as_str()),
+            Step::Update(id) | Step::Keep(id) => Some(id.as_str()),
             _ => None,
         });
         let ids: Vec<&str> = ids.collect::<BTreeSet<&str>>().into_iter().collect();
