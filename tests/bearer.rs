@@ -2,6 +2,7 @@
 
 use super::support::daemon::{CONTACTS, Daemon, QUICK, Stage};
 use super::support::sweeping::logged;
+use hubsyncd::sync::guesses::WRONG_MAX;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -51,6 +52,7 @@ async fn over_tcp_every_route_but_livez_and_health_wants_the_secret() {
     let daemon = stage.start().await;
     let address = address(&daemon).await;
     let almost = &SECRET[..SECRET.len() - 1];
+    let mut wrong = 0;
     for authorization in [
         String::new(),
         "Authorization: Bearer wrong\r\n".to_owned(),
@@ -62,6 +64,11 @@ async fn over_tcp_every_route_but_livez_and_health_wants_the_secret() {
     ] {
         for (method, path) in ROUTES {
             let (code, body) = ask(&address, method, path, &authorization).await;
+            // Another secret, and not merely none.
+            wrong += u32::from(authorization.contains("Bearer ") && !authorization.contains("Bearer \r"));
+            if wrong > WRONG_MAX && code == 429 {
+                continue;
+            }
             assert_eq!(
                 (code, body.as_str()),
                 (401, r#"{"error":"Unauthorized"}"#),
@@ -90,6 +97,46 @@ async fn over_tcp_every_route_but_livez_and_health_wants_the_secret() {
     }
     assert!(!daemon.log().contains(SECRET), "the secret is in no log");
     assert_eq!(daemon.get("/status").await.0, 200, "the socket's file is its key");
+}
+
+#[tokio::test]
+async fn too_many_wrong_secrets_have_to_wait_and_the_right_one_and_none_at_all_never_do() {
+    let mut stage = Stage::new("bearer_many").await;
+    stage.set("CRON_SECRET", SECRET);
+    stage.toml = format!("{QUICK}[http]\nlisten = \"127.0.0.1:0\"\n");
+    let daemon = stage.start().await;
+    let address = address(&daemon).await;
+    let wrong = |at: u32| format!("Authorization: Bearer guess {at}\r\n");
+    for at in 0..WRONG_MAX {
+        assert_eq!(ask(&address, "GET", "/status", &wrong(at)).await.0, 401, "{at}");
+    }
+    for at in 0..10 {
+        for (method, path) in ROUTES {
+            let (code, body) = ask(&address, method, path, &wrong(at)).await;
+            assert_eq!(code, 429, "{method} {path}: {body}");
+            assert!(body.contains("too many wrong secrets"), "{body}");
+        }
+    }
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let request = format!(
+        "GET /status HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{}\r\n",
+        wrong(0)
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let after = answer.lines().find_map(|line| line.strip_prefix("retry-after: "));
+    let seconds: u64 = after.expect("it says when").trim().parse().unwrap();
+    assert!((1..=61).contains(&seconds), "{answer}");
+    let right = format!("Authorization: Bearer {SECRET}\r\n");
+    assert_eq!(ask(&address, "GET", "/status", &right).await.0, 200);
+    assert_eq!(ask(&address, "GET", "/status", "").await.0, 401);
+    assert_eq!(ask(&address, "GET", "/health", &wrong(1)).await.0, 200);
+    assert_eq!(daemon.get("/status").await.0, 200, "the socket wants none");
+    let log = daemon.log();
+    let told = log.lines().filter(|line| line.contains("wrong cron secret"));
+    assert!((1..=2).contains(&told.count()), "once a minute: {log}");
+    assert!(!log.contains("guess"), "what was given is in no log");
 }
 
 #[tokio::test]

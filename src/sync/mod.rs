@@ -15,6 +15,7 @@ pub mod deletion;
 pub mod doubt;
 pub mod fitting;
 pub mod guard;
+pub mod guesses;
 pub mod history;
 pub mod lanes;
 pub mod lease;

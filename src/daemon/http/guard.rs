@@ -6,6 +6,7 @@
 use super::dashboard;
 use super::routes::failure;
 use super::session::{Keys, Purpose};
+use crate::sync::guesses::Guesses;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Version, header};
 use axum::middleware::Next;
@@ -13,8 +14,8 @@ use axum::response::{IntoResponse, Response};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 use subtle::ConstantTimeEq;
 
 /// The documented manual trigger, which acts on GET too.
@@ -35,6 +36,20 @@ struct Demands {
     /// The digest of the secret, so that a comparison tells nothing of its length either.
     secret: Option<[u8; 32]>,
     keys: Keys,
+    guesses: Mutex<Guesses>,
+    /// What the times of `guesses` count from.
+    epoch: Instant,
+}
+
+/// What a client shows to be let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// The secret, or any where none is wanted.
+    Right,
+    /// Another one.
+    Wrong,
+    /// None.
+    Nothing,
 }
 
 impl Gate {
@@ -64,6 +79,8 @@ impl Gate {
             names,
             secret,
             keys: Keys::new(),
+            guesses: Mutex::default(),
+            epoch: Instant::now(),
         }))
     }
 
@@ -88,7 +105,11 @@ impl Gate {
             }
         }
         let path = request.uri().path();
-        if !OPEN_ROUTES.contains(&path) && !self.is_authorized(headers) && !self.is_visitor(request) {
+        let shown = self.shown(headers);
+        if !OPEN_ROUTES.contains(&path) && shown != Shown::Right && !self.is_visitor(request) {
+            if let Some(wait) = self.wrong(shown) {
+                return Some(too_many(wait));
+            }
             if request.method() == Method::GET && dashboard::is_page(path) && wants_html(headers) {
                 return Some(dashboard::sign_in(self, false));
             }
@@ -123,10 +144,31 @@ impl Gate {
                 && cookies.any(|cookies| self.0.keys.is_session(cookies, SystemTime::now()))
     }
 
-    /// Whether this is the secret; any is where none is wanted.
-    pub(super) fn opens_to(&self, secret: &str) -> bool {
-        let given = digest(secret.as_bytes());
-        self.0.secret.is_none_or(|wanted| given.ct_eq(&wanted).into())
+    /// What whoever gives this secret to the form is answered, unless it is the right one; any is where none is wanted.
+    pub(super) fn turns_away(&self, secret: &str) -> Option<Response> {
+        let shown = self.compared(secret.as_bytes());
+        (shown != Shown::Right).then(|| match self.wrong(shown) {
+            Some(wait) => too_many(wait),
+            None => dashboard::sign_in(self, true),
+        })
+    }
+
+    /// Counts what was shown if it is a wrong secret, and tells of them now and then; answers for how long whoever shows
+    /// one is to wait, if there were too many.
+    fn wrong(&self, shown: Shown) -> Option<Duration> {
+        if shown != Shown::Wrong {
+            return None;
+        }
+        let mut guesses = self.0.guesses.lock().unwrap_or_else(PoisonError::into_inner);
+        let wrong = guesses.wrong(self.0.epoch.elapsed());
+        drop(guesses);
+        if let Some(count) = wrong.tell {
+            tracing::warn!(
+                count,
+                "somebody gave a wrong cron secret over TCP; told at most once a minute, with how many there were since"
+            );
+        }
+        wrong.wait
     }
 
     /// The header that gives a browser a session.
@@ -144,15 +186,36 @@ impl Gate {
         self.0.keys.is_form(purpose, token)
     }
 
-    fn is_authorized(&self, headers: &HeaderMap) -> bool {
-        let Some(secret) = &self.0.secret else { return true };
+    fn shown(&self, headers: &HeaderMap) -> Shown {
         let given = headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.as_bytes().split_first_chunk::<7>())
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
             .map_or(&b""[..], |(_, given)| given);
-        digest(given).ct_eq(secret).into()
+        self.compared(given)
     }
+
+    /// What a secret is, found in the same time whatever it is.
+    fn compared(&self, given: &[u8]) -> Shown {
+        let same = self
+            .0
+            .secret
+            .is_none_or(|wanted| digest(given).ct_eq(&wanted).into());
+        match (same, given) {
+            (true, _) => Shown::Right,
+            (false, []) => Shown::Nothing,
+            (false, _) => Shown::Wrong,
+        }
+    }
+}
+
+/// The answer to wrong secrets of which there were too many.
+fn too_many(wait: Duration) -> Response {
+    let seconds = wait.as_secs() + 1;
+    let words =
+        format!("too many wrong secrets; the right one is taken at any time, another one in {seconds} s");
+    let refusal = failure(StatusCode::TOO_MANY_REQUESTS, words);
+    ([(header::RETRY_AFTER, seconds.to_string())], refusal).into_response()
 }
 
 /// Whether a browser shows the answer to somebody.

@@ -149,9 +149,8 @@ async fn sweep(State(desk): Shared, form: Fields) -> Result<Response, Trouble> {
 async fn session(State(desk): Shared, form: Fields) -> Result<Response, Trouble> {
     let fields = fields(&desk, Purpose::SignIn, form)?;
     let secret = fields.get("secret").map(String::as_str).unwrap_or_default();
-    if !desk.gate.opens_to(secret) {
-        tracing::warn!("the dashboard: somebody gave a wrong secret");
-        return Ok(sign_in(&desk.gate, true));
+    if let Some(answer) = desk.gate.turns_away(secret) {
+        return Ok(answer);
     }
     let mut response = see_other(HOME);
     if let Ok(cookie) = HeaderValue::try_from(desk.gate.session()) {
