@@ -48,6 +48,7 @@ mod guarded;
 mod heirs;
 mod hostile;
 mod incomplete;
+mod journal;
 mod lease;
 mod linkdoubts;
 mod links;

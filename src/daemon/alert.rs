@@ -7,6 +7,7 @@
 use super::board::{Board, Condition};
 use super::exit::{CONFIGURATION, Exit, UNAVAILABLE};
 use super::health::{self, Limits, Status};
+use super::trouble::Trouble;
 use crate::config::Config;
 use crate::hubspot::webhook::{Undelivered, Webhook};
 use crate::retry::Schedule;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// How often health is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -133,6 +134,8 @@ pub(super) struct Teller {
     pub(super) board: Arc<Board>,
     pub(super) live: watch::Receiver<Arc<Config>>,
     pub(super) stop: CancellationToken,
+    /// That alerts cannot be delivered.
+    pub(super) trouble: Trouble,
 }
 
 /// An alert that was not delivered yet.
@@ -203,17 +206,24 @@ impl Teller {
         }
         match pending.alert.post(webhook).await {
             Ok(()) => {
-                info!(event = ?pending.alert.event, "alert delivered");
+                match self.trouble.succeeded() {
+                    Some(past) => info!(event = ?pending.alert.event, "alert delivered, {past}"),
+                    None => info!(event = ?pending.alert.event, "alert delivered"),
+                }
                 self.board.set_condition(Condition::Alerts, None);
                 None
             }
             Err(error) => {
                 let pause = pending.pauses.next();
-                warn!(
+                let words = format!(
                     "an alert cannot be delivered, next attempt in {} s: {}",
                     pause.as_secs(),
                     chain(&error)
                 );
+                match self.trouble.failed() {
+                    Some(still) => warn!("{still}{words}"),
+                    None => debug!("{words}"),
+                }
                 self.unheard(&chain(&error));
                 pending.next = Instant::now() + pause;
                 Some(pending)

@@ -4,6 +4,7 @@
 
 use super::board::{Board, Condition};
 use super::door::Door;
+use super::trouble::Trouble;
 use crate::postgres::connect::Pool;
 use crate::postgres::{self, changes, failures, inventory, orphans};
 use crate::sync::change::{Change, ObjectIndex, Op};
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// How often the triggers are counted.
 const INVENTORY: Duration = Duration::from_secs(60);
@@ -28,6 +29,8 @@ pub(super) struct Census {
     /// When each object's rows were counted, by the database's clock; microseconds since the Unix epoch.
     rows_counted_at: Vec<AtomicI64>,
     due: Mutex<Due>,
+    /// That triggers are missing.
+    trouble: Trouble,
 }
 
 /// When what is done next.
@@ -51,6 +54,7 @@ impl Census {
                 changes: now,
                 inventory: now,
             }),
+            trouble: Trouble::new(),
         }
     }
 
@@ -150,8 +154,14 @@ impl Census {
         };
         let Ok(problems) = counted.await else { return };
         let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        for words in &words {
-            warn!("{words}");
+        if words.is_empty() {
+            if let Some(past) = self.trouble.succeeded() {
+                info!("all triggers stand again, {past}");
+            }
+        } else if let Some(still) = self.trouble.failed() {
+            for words in &words {
+                warn!("{still}{words}");
+            }
         }
         let words = (!words.is_empty()).then(|| words.join("; "));
         self.board.set_condition(Condition::Triggers, words);

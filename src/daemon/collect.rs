@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 /// The safety poll's period.
 const SAFETY: Duration = Duration::from_secs(1);
@@ -442,13 +442,16 @@ impl Collect {
         self.probe_at = Instant::now() + self.probe_pauses.next();
         let door = Arc::clone(&self.door);
         self.probes.spawn(async move {
-            let halted = door.pace.halted().is_some();
+            let (halted, silent) = (door.pace.halted().is_some(), door.pace.silent_for());
             match door.client.account(door.pace.probe()).await {
                 Ok(_) if halted => {
-                    warn!("HubSpot takes the token again; pushing goes on");
+                    info!("HubSpot takes the token again; pushing goes on");
                     door.pace.resume();
                 }
-                Ok(_) => info!("HubSpot answers again"),
+                Ok(_) => info!(
+                    "HubSpot answers again, after {}",
+                    whole_seconds(silent.unwrap_or_default())
+                ),
                 Err(failed) => debug!("HubSpot was probed in vain: {}", chain(&failed)),
             }
         });

@@ -11,6 +11,7 @@ use super::exit::{CONFIGURATION, Exit, NOT_PERMITTED, TRY_AGAIN};
 use super::lease::{self, Hold, boot_time};
 use super::pinned;
 use super::prepare::{self, Parts, Unprepared};
+use super::trouble::Trouble;
 use crate::config::Config;
 use crate::hubspot::Client;
 use crate::postgres::address::Address;
@@ -47,6 +48,8 @@ pub(super) struct Keeper {
     pub(super) proven: bool,
     /// Whether it waits while another daemon holds the lease; else that ends it.
     pub(super) stands_by: bool,
+    /// That the database cannot be had, or does not fit.
+    pub(super) trouble: Trouble,
 }
 
 /// Why a session ended.
@@ -86,11 +89,15 @@ impl Keeper {
                         Condition::Schema => "the database does not fit, nothing is pushed until it does",
                         _ => "the database is not to be had; changes wait in it",
                     };
-                    warn!(
+                    let words = format!(
                         "{what}, next attempt in {} ms: {}",
                         pause.as_millis(),
                         chain(&error)
                     );
+                    match self.trouble.failed() {
+                        Some(still) => warn!("{still}{words}"),
+                        None => debug!("{words}"),
+                    }
                     self.rest(pause).await;
                 }
             }
@@ -277,7 +284,7 @@ impl Keeper {
                 );
             }
             self.board.set_lease(Lease::Standby(holder));
-            self.clear();
+            self.recovered();
             tokio::select! {
                 stopped = self.rest(STANDBY) => if stopped { return Err(End::Stopped) },
                 error = control.lost() => return Err(End::Lost(error)),
@@ -302,9 +309,17 @@ impl Keeper {
         self.board.set_condition(Condition::Schema, None);
     }
 
+    /// The database is there and fits.
+    fn recovered(&self) {
+        self.clear();
+        if let Some(past) = self.trouble.succeeded() {
+            info!("the database is there again, {past}");
+        }
+    }
+
     /// The lease is held: says how changes are heard of.
     fn settle_in(&self, control: &Control, taken: &Taken) {
-        self.clear();
+        self.recovered();
         let deaf = (!control.listen_proven()).then(|| {
             "notifications do not arrive over this connection; the change table is looked at all the time instead"
                 .to_owned()

@@ -7,6 +7,7 @@
 use super::board::{Board, Condition};
 use super::door::LinkKind;
 use super::exit::{CONFIGURATION, Exit};
+use super::trouble::Trouble;
 use crate::hubspot::{AssociationType, Client, Disposition, Failed, Lane, Policy, PropertyInfo};
 use crate::mapping::{Link, Mapping, Object as Declared};
 use crate::retry::Schedule;
@@ -15,7 +16,7 @@ use crate::sync::plan::Rules;
 use crate::sync::report::chain;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
-use tracing::warn;
+use tracing::{debug, info, warn};
 
 /// What HubSpot says of the mapping.
 pub(super) struct Portal {
@@ -144,6 +145,7 @@ fn target<'a>(mapping: &'a Mapping, link: &Link) -> &'a Declared {
 /// Code 78 where HubSpot's side does not fit the mapping.
 pub(super) async fn portal(client: &Client, mapping: &Mapping, board: &Board) -> Result<Portal, Exit> {
     let mut pauses = Schedule::new(Duration::from_millis(200), Duration::from_secs(30));
+    let trouble = Trouble::new();
     let mut doubted = false;
     // What was asked before may have been cut short while a refused token kept all waiting.
     client.pace().resume();
@@ -159,15 +161,20 @@ pub(super) async fn portal(client: &Client, mapping: &Mapping, board: &Board) ->
             Ok(portal) => {
                 board.set_condition(Condition::Breaker, None);
                 board.set_condition(Condition::Hubspot, None);
+                if let Some(past) = trouble.succeeded() {
+                    info!("HubSpot answers, {past}");
+                }
                 return portal;
             }
             Err(failed) => {
                 let pause = pauses.next();
                 let words = chain(&failed);
-                warn!(
-                    "HubSpot cannot be asked about the mapping's properties, nothing is pushed until it answers; \
-                       the changes wait in the database: {words}"
-                );
+                let told = "HubSpot cannot be asked about the mapping's properties, nothing is pushed until it answers; the \
+                            changes wait in the database";
+                match trouble.failed() {
+                    Some(still) => warn!("{still}{told}: {words}"),
+                    None => debug!("{told}: {words}"),
+                }
                 let spent = failed.policy == Some(Policy::Daily);
                 let halted = client.pace().halted().map(|halt| halt.reason);
                 let away = !spent && halted.is_none();

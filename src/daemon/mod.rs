@@ -34,6 +34,7 @@ mod status;
 pub mod sweep;
 pub mod systemd;
 mod term;
+mod trouble;
 
 use crate::config::Config;
 use crate::hubspot::{Answered, Budget, Client, Observed, Settings};
@@ -55,6 +56,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+use trouble::Trouble;
 
 /// How long systemd is asked to wait for what is between HubSpot's answer and its receipt.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -318,6 +320,7 @@ impl Shared {
             board: Arc::clone(&self.board),
             live: self.live.subscribe(),
             stop: self.stop.clone(),
+            trouble: Trouble::new(),
         };
         tasks.spawn(async move {
             teller.run().await;

@@ -11,6 +11,7 @@ use super::door::{Door, Object, Pausing};
 use super::exit::{CONFIGURATION, Exit, NOT_PERMITTED};
 use super::learn::{Portal, portal};
 use super::lease::Hold;
+use super::trouble::Trouble;
 use crate::config::Config;
 use crate::hubspot::Client;
 use crate::mapping::{Mapping, Object as Declared, OnDelete};
@@ -183,6 +184,7 @@ fn around(
         max_bytes: parts.config.batch.max_bytes,
         shapes: shapes.to_vec(),
         doubts: Mutex::new(Doubts::new(parts.config.hubspot.settle)),
+        troubles: mapping.objects.iter().map(|_| Trouble::new()).collect(),
     };
     door.pause_closed();
     door

@@ -10,9 +10,11 @@ use super::mirror::state::MirrorState;
 use super::mirror::{self, Puller};
 use super::reopen::Reopener;
 use super::sweep::Sweeper;
+use super::trouble::Trouble;
 use super::{Ended, Purpose, Shared};
 use crate::config::Config;
 use crate::hubspot::Client;
+use crate::mapping::Mirrored;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinSet;
@@ -75,6 +77,7 @@ impl Term {
             stop: term.stop.clone(),
             proven: term.proven,
             stands_by: shared.purpose == Purpose::Service,
+            trouble: Trouble::new(),
         };
         term.tasks.spawn(async move { ("keeper", keeper.run().await) });
         let sweeper = Sweeper {
@@ -116,6 +119,7 @@ impl Term {
             return;
         };
         let puller = Puller {
+            troubles: Mirrored::ALL.map(|_| Trouble::new()),
             door: Arc::clone(&self.door),
             pool: Arc::clone(&shared.pool),
             client: Arc::clone(&self.client),

@@ -21,6 +21,7 @@ pub mod lanes;
 pub mod lease;
 pub mod linking;
 pub mod mirror;
+pub mod outage;
 pub mod outcome;
 pub mod outlook;
 pub mod pausing;

@@ -26,6 +26,7 @@ mod unlink;
 use super::board::Board;
 use super::desk::Desk;
 use super::lease::Hold;
+use super::trouble::Trouble;
 use crate::config::Touch;
 use crate::hubspot::{Client, Failed, Lane, Pace, Slot};
 use crate::mapping::Mapping;
@@ -48,7 +49,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::Store;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// The shortest pause before a row whose outcome was not learned is pushed again; doubled for each attempt.
 const AGAIN_MIN: Duration = Duration::from_millis(500);
@@ -112,6 +113,8 @@ pub struct Door {
     pub shapes: Vec<Shape>,
     /// Rows of which an older request may land after the one that was confirmed.
     pub doubts: Mutex<Doubts>,
+    /// For each object, that its batches are not finished.
+    pub(in crate::daemon) troubles: Vec<Trouble>,
 }
 
 /// Rows of one object on their way out.
@@ -271,8 +274,19 @@ impl Door {
             "sweep"
         };
         if let Some(reason) = &tally.reason {
-            warn!(object = %name, lane, created, updated, failed, archived, again, took_ms, "batch not finished, its rows are tried again: {reason}");
+            let words = "batch not finished, its rows are tried again";
+            match self.troubles[object].failed() {
+                Some(still) => {
+                    warn!(object = %name, lane, created, updated, failed, archived, again, took_ms, "{still}{words}: {reason}")
+                }
+                None => {
+                    debug!(object = %name, lane, created, updated, failed, archived, again, took_ms, "{words}: {reason}")
+                }
+            }
         } else if created + updated + failed + archived > 0 {
+            if let Some(past) = self.troubles[object].succeeded() {
+                info!(object = %name, "batches are finished again, {past}");
+            }
             info!(object = %name, lane, created, updated, failed, archived, took_ms, "batch pushed");
         }
     }

@@ -18,6 +18,7 @@ pub mod state;
 use super::board::Board;
 use super::door::Door;
 use super::lease::Hold;
+use super::trouble::Trouble;
 use crate::config;
 use crate::hubspot::Client;
 use crate::mapping::Mirrored;
@@ -60,6 +61,8 @@ pub(super) struct Puller {
     pub(super) end: CancellationToken,
     /// What is mirrored, and how often.
     pub(super) config: config::Mirror,
+    /// For each kind, that its passes are cut.
+    pub(super) troubles: [Trouble; 3],
     /// How long nothing could be had before a pull is cut short.
     pub(super) give_up: Duration,
     /// What is known of HubSpot's time, by kind.

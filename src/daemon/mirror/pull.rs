@@ -8,7 +8,7 @@ use crate::mapping::Mirrored;
 use crate::postgres::{self, runs};
 use crate::sync::mirror::{Pulled, Tally};
 use crate::sync::report::{Counts, Run, Summary, chain};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 impl Puller {
     /// Pulls what was asked for; answers whether every pass came to its end.
@@ -31,11 +31,12 @@ impl Puller {
             let mut tally = Tally::default();
             self.begins(&run, *kind, *extent);
             let ended = self.pass(*kind, *extent, &mut tally).await;
-            report(&run, *kind, *extent, &tally, ended.as_ref().err());
+            stopped = matches!(ended, Err(Cut::Stopped));
+            let why = ended.err().map(Cut::words);
+            self.report(&run, *kind, *extent, &tally, why.as_deref());
             tallies.push((*kind, tally));
-            if let Err(cut) = ended {
-                stopped = matches!(cut, Cut::Stopped);
-                errors.push((*kind, cut.words()));
+            if let Some(words) = why {
+                errors.push((*kind, words));
             }
             if stopped {
                 break;
@@ -115,6 +116,32 @@ impl Puller {
         });
     }
 
+    fn report(&self, run: &Run, kind: Mirrored, extent: Extent, tally: &Tally, why: Option<&str>) {
+        let trouble = &self.troubles[kind as usize];
+        let (kind, pass) = (kind.name(), extent.word());
+        let Tally {
+            synced,
+            updated,
+            errors,
+            removed,
+            ..
+        } = tally;
+        let Some(why) = why else {
+            if let Some(past) = trouble.succeeded() {
+                info!(kind, "the mirror's passes are not cut any more, {past}");
+            }
+            info!(run = %run.id, kind, pass, "mirrored: {synced} new, {updated} known, {removed} gone, {errors} errors");
+            return;
+        };
+        let words = format!(
+            "the mirror's pass is cut, and goes on later: {synced} new, {updated} known, {errors} errors; {why}"
+        );
+        match trouble.failed() {
+            Some(still) => warn!(run = %run.id, kind, pass, "{still}{words}"),
+            None => debug!(run = %run.id, kind, pass, "{words}"),
+        }
+    }
+
     /// Writes the run down, if the database is there.
     async fn keep(&self, run: &Run) {
         let kept = async {
@@ -134,23 +161,5 @@ fn counts(tally: &Tally) -> Counts {
         created: tally.synced,
         updated: tally.updated,
         failed: tally.errors,
-    }
-}
-
-fn report(run: &Run, kind: Mirrored, extent: Extent, tally: &Tally, cut: Option<&Cut>) {
-    let (kind, pass) = (kind.name(), extent.word());
-    let Tally {
-        synced,
-        updated,
-        errors,
-        removed,
-        ..
-    } = tally;
-    match cut {
-        None => {
-            info!(run = %run.id, kind, pass, "mirrored: {synced} new, {updated} known, {removed} gone, {errors} errors")
-        }
-        Some(_) => warn!(run = %run.id, kind, pass,
-            "the mirror's pass is cut, and goes on later: {synced} new, {updated} known, {errors} errors"),
     }
 }
