@@ -49,7 +49,10 @@ async fn a_pull_tells_what_it_did_and_one_with_errors_exits_with_1() {
     let (code, stdout, _) = mirror(socket, &["companies", "--limit", "20"]).await;
     assert_eq!(
         (code, stdout.as_str()),
-        (Some(0), "complete: 0 new, 0 known, 0 errors\n")
+        (
+            Some(0),
+            "the first records only, which makes nothing complete: 0 new, 0 known, 0 errors\n"
+        )
     );
     assert_eq!(served.asked(), ["pull socket companies First(20)", "pulled 18"]);
     let (code, stdout, _) = mirror(socket, &["contacts", "--json"]).await;

@@ -1,6 +1,7 @@
 //! What an operator does while the daemon runs: the documented trigger and the verbs, against the built daemon.
 
 use crate::support::daemon::{CONTACTS, Daemon, Stage};
+use crate::support::going::Going;
 use crate::support::sweeping::unseen;
 use crate::support::{DEADLINE, wait_until};
 use hubsyncd::sandbox::{Endpoint, When};
@@ -29,56 +30,6 @@ async fn verb(stage: &Stage, arguments: &[&str]) -> (i32, String) {
         output.status.code().unwrap(),
         String::from_utf8([output.stdout, output.stderr].concat()).unwrap(),
     )
-}
-
-/// A verb that goes on, and what it prints.
-struct Going {
-    child: std::process::Child,
-    said: tempfile::NamedTempFile,
-}
-
-impl Going {
-    fn begin(stage: &Stage, arguments: &[&str]) -> Going {
-        let said = tempfile::NamedTempFile::new().unwrap();
-        let mut command = stage.command("daemon");
-        command.args(arguments);
-        command.stdout(said.reopen().unwrap());
-        // At the end of what the other stream has said.
-        let errors = std::fs::OpenOptions::new()
-            .append(true)
-            .open(said.path())
-            .unwrap();
-        command.stderr(errors);
-        Going {
-            child: command.spawn().unwrap(),
-            said,
-        }
-    }
-
-    fn said(&self) -> String {
-        std::fs::read_to_string(self.said.path()).unwrap()
-    }
-
-    async fn says(&self, words: &str) {
-        wait_until(words, async || self.said().contains(words)).await;
-    }
-
-    async fn ended(&mut self) -> Option<i32> {
-        let mut code = None;
-        wait_until("the verb ends", async || {
-            code = self.child.try_wait().unwrap();
-            code.is_some()
-        })
-        .await;
-        code.unwrap().code()
-    }
-}
-
-impl Drop for Going {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 async fn bad_contact(stage: &Stage) -> Daemon {

@@ -3,16 +3,11 @@
 use super::Surroundings;
 use super::client::{Answer, Daemon, SOON};
 use super::failure::{Failure, print};
+use super::progress::{kept, watched};
 use crate::daemon::exit;
 use anyhow::anyhow;
 use hyper::{Method, StatusCode};
 use serde_json::Value;
-use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
-
-/// How often progress is looked at, and how often it is printed where there is no terminal.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-const PRINT_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -47,8 +42,8 @@ impl Kinds {
     }
 }
 
-/// Asks for a pull and waits for its end. Answers 0 if it was complete, 1 if records could not be stored, 75 if it was
-/// cut short.
+/// Asks for a pull and waits for its end. Answers 0 if it did all that it was to do, 1 if records could not be stored,
+/// 75 if it was cut short.
 pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Result<u8, Failure> {
     let daemon = Daemon::find(surroundings)?;
     refuse_off(&daemon).await?;
@@ -56,7 +51,8 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Re
     if let Some(limit) = arguments.limit {
         path.push_str(&format!("?limit={limit}"));
     }
-    let answer = pulled(&daemon, &path, !arguments.json).await?;
+    let asked = daemon.ask(Method::POST, &path, None);
+    let answer = watched(&daemon, asked, !arguments.json, going).await?;
     // A pull that was cut short has counts to tell of too.
     let answer = match answer.code {
         StatusCode::BAD_GATEWAY => answer,
@@ -65,7 +61,7 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Re
     let told = answer.json()?;
     print(&match arguments.json {
         true => answer.text + "\n",
-        false => in_words(&told),
+        false => in_words(&told, arguments.limit.is_some()),
     })?;
     Ok(match (told["success"].as_bool(), told["errors"].as_u64()) {
         (Some(true), Some(0)) => exit::OK,
@@ -84,23 +80,28 @@ async fn refuse_off(daemon: &Daemon) -> Result<(), Failure> {
     Err(off.hint("add a [mirror] section to the configuration, then: hubsyncd reload"))
 }
 
-async fn pulled(daemon: &Daemon, path: &str, shown: bool) -> Result<Answer, Failure> {
-    let mut asked = std::pin::pin!(daemon.ask(Method::POST, path, None));
-    let mut progress = Progress::new(shown);
-    let answer = loop {
-        tokio::select! {
-            answer = &mut asked => break answer,
-            () = tokio::time::sleep(LOOK_EVERY) => progress.look(daemon).await,
-        }
+/// How it goes: records of a kind, or what keeps them away.
+fn going(answer: &Answer) -> Option<String> {
+    let status = answer.json().ok()?;
+    let kept = kept(&status);
+    let running = &status["mirror"]["running"];
+    let (Some(kind), Some(records)) = (running["kind"].as_str(), running["records"].as_u64()) else {
+        return kept.map(|why| format!("waiting to pull: {why}"));
     };
-    progress.clear();
-    answer
+    // How many there are is known from the last pass.
+    let known = status["mirror"]["kinds"][kind]["total"].as_u64();
+    let of = known
+        .filter(|known| *known >= records && running["pass"] == "full")
+        .map_or_else(String::new, |known| format!(" of about {known}"));
+    let kept = kept.map_or_else(String::new, |why| format!("; {why}"));
+    Some(format!("pulling {kind}: {records}{of} records{kept}"))
 }
 
-fn in_words(told: &Value) -> String {
+fn in_words(told: &Value, limited: bool) -> String {
     let count = |name: &str| told[name].as_u64().unwrap_or_default();
     let how = match told["error"].as_str() {
         Some(error) => format!("cut short ({error})"),
+        None if limited => "the first records only, which makes nothing complete".to_owned(),
         None => "complete".to_owned(),
     };
     let mut text = format!(
@@ -113,58 +114,4 @@ fn in_words(told: &Value) -> String {
         text.push_str(&format!("  {}\n", message.as_str().unwrap_or_default()));
     }
     text
-}
-
-/// What is shown meanwhile: one line that changes on a terminal, a line now and then otherwise.
-struct Progress {
-    shown: bool,
-    terminal: bool,
-    printed: Instant,
-}
-
-impl Progress {
-    fn new(shown: bool) -> Progress {
-        Progress {
-            shown,
-            terminal: std::io::stderr().is_terminal(),
-            printed: Instant::now(),
-        }
-    }
-
-    /// A daemon that does not answer now will say so when the pull's own answer fails.
-    async fn look(&mut self, daemon: &Daemon) {
-        if !self.shown || (!self.terminal && self.printed.elapsed() < PRINT_EVERY) {
-            return;
-        }
-        let Ok(answer) = daemon.ask(Method::GET, "/status", Some(SOON)).await else {
-            return;
-        };
-        let Ok(status) = answer.json() else { return };
-        let running = &status["mirror"]["running"];
-        let (Some(kind), Some(records)) = (running["kind"].as_str(), running["records"].as_u64()) else {
-            return;
-        };
-        self.printed = Instant::now();
-        // How many there are is known from the last pass.
-        let known = status["mirror"]["kinds"][kind]["total"].as_u64();
-        let of = known
-            .filter(|known| *known >= records)
-            .map_or_else(String::new, |known| format!(" of about {known}"));
-        let line = format!("pulling {kind}: {records}{of} records");
-        self.write(&match self.terminal {
-            true => format!("\r\x1b[K{line}"),
-            false => line + "\n",
-        });
-    }
-
-    fn clear(&self) {
-        if self.shown && self.terminal {
-            self.write("\r\x1b[K");
-        }
-    }
-
-    fn write(&self, text: &str) {
-        // Progress that nobody can see is no failure.
-        let _ = std::io::stderr().write_all(text.as_bytes());
-    }
 }

@@ -19,6 +19,7 @@ mod mirror;
 mod order;
 mod paint;
 mod plan;
+mod progress;
 mod reload;
 mod run;
 mod sandbox;

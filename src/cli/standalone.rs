@@ -6,7 +6,8 @@
 
 use super::client::{Answer, Daemon, SOON};
 use super::failure::Failure;
-use super::sweep::{self, Arguments, KEEPING};
+use super::progress::KEEPING;
+use super::sweep::{self, Arguments};
 use super::{Surroundings, configuration, logs};
 use crate::config::Needs;
 use crate::daemon::errand::Errand;

@@ -4,16 +4,11 @@ use super::Surroundings;
 use super::client::{Answer, Daemon, SOON};
 use super::failure::{Failure, print};
 use super::order::Order;
+use super::progress::{kept, watched};
 use super::status::summary;
 use crate::daemon::exit;
 use hyper::Method;
 use serde_json::Value;
-use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
-
-/// How often progress is looked at, and how often it is printed where there is no terminal.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-const PRINT_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -30,9 +25,6 @@ pub(super) struct Arguments {
     #[arg(long)]
     pub(super) json: bool,
 }
-
-/// What keeps a sweep from beginning, as `/status` calls it.
-pub(super) const KEEPING: [&str; 5] = ["database", "schema", "breaker", "hubspot", "quota"];
 
 /// Asks for a sweep. Answers 0 if it was complete, 1 if records were refused, 75 if it ended early.
 pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Result<u8, Failure> {
@@ -65,16 +57,7 @@ pub(super) async fn swept(daemon: &Daemon, arguments: &Arguments, shown: bool) -
         "/sweep?wait=true"
     };
     let swept = daemon.ask(Method::POST, path, None);
-    let mut swept = std::pin::pin!(swept);
-    let mut progress = Progress::new(shown);
-    let answer = loop {
-        tokio::select! {
-            answer = &mut swept => break answer,
-            () = tokio::time::sleep(LOOK_EVERY) => progress.look(daemon).await,
-        }
-    };
-    progress.clear();
-    answer?.accepted()
+    watched(daemon, swept, shown, going).await?.accepted()
 }
 
 /// Prints how the sweep went; answers the exit code.
@@ -118,13 +101,10 @@ fn code(run: &Value) -> u8 {
 }
 
 /// How it goes: rows done of those there are, by object; or what keeps it from beginning.
-fn going(status: &Value, order: &Order) -> Option<String> {
+fn going(answer: &Answer) -> Option<String> {
+    let (status, order) = (answer.json().ok()?, Order::of(&answer.text));
     let Some(running) = status["sweep"].as_object() else {
-        let kept = KEEPING.iter().find_map(|name| {
-            let words = status["conditions"][name].as_str()?;
-            Some(format!("waiting to sweep: {name}: {words}"))
-        });
-        return kept;
+        return kept(&status).map(|why| format!("waiting to sweep: {why}"));
     };
     let done = |counts: &Value| {
         let each = ["created", "updated", "failed"];
@@ -147,53 +127,4 @@ fn going(status: &Value, order: &Order) -> Option<String> {
         true => "sweeping: begun".to_owned(),
         false => format!("sweeping: {}", parts.join("; ")),
     })
-}
-
-/// What is shown meanwhile: one line that changes on a terminal, a line now and then otherwise.
-struct Progress {
-    shown: bool,
-    terminal: bool,
-    printed: Option<Instant>,
-}
-
-impl Progress {
-    fn new(shown: bool) -> Progress {
-        Progress {
-            shown,
-            terminal: std::io::stderr().is_terminal(),
-            printed: None,
-        }
-    }
-
-    /// A daemon that does not answer now will say so when the sweep's own answer fails.
-    async fn look(&mut self, daemon: &Daemon) {
-        if !self.shown || (!self.terminal && self.printed.is_some_and(|at| at.elapsed() < PRINT_EVERY)) {
-            return;
-        }
-        let Ok(answer) = daemon.ask(Method::GET, "/status", Some(SOON)).await else {
-            return;
-        };
-        let Ok(status) = answer.json() else { return };
-        let Some(line) = going(&status, &Order::of(&answer.text)) else {
-            return;
-        };
-        self.printed = Some(Instant::now());
-        self.write(&if self.terminal {
-            // Cut off at the edge: a line that wraps could not be taken back.
-            format!("\r\x1b[K\x1b[?7l{line}\x1b[?7h")
-        } else {
-            line + "\n"
-        });
-    }
-
-    fn clear(&self) {
-        if self.shown && self.terminal {
-            self.write("\r\x1b[K");
-        }
-    }
-
-    fn write(&self, text: &str) {
-        // Progress that nobody can see is no failure.
-        let _ = std::io::stderr().write_all(text.as_bytes());
-    }
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each topic uses its own part of it")]
 
 pub mod daemon;
+pub mod going;
 pub mod instep;
 pub mod machine;
 pub mod mirroring;
