@@ -406,6 +406,29 @@ async fn types_labels_associations_and_conditions_that_do_not_exist_are_problems
 }
 
 #[tokio::test]
+async fn what_is_mirrored_must_be_readable() {
+    let stage = Stage::with(
+        "mirrored",
+        Settings::default(),
+        "[mirror]\nobjects = [\"deals\"]\n",
+    )
+    .await;
+    let scope = "crm.objects.deals.read";
+    stage.sandbox.world().revoke_scope(scope);
+    stage.sandbox.world().revoke_scope("crm.objects.companies.read");
+    let checkup = look(&stage, &[]).await;
+    let told = found(&checkup, "hubspot.scopes", State::Problem);
+    assert!(told.len() == 1 && told[0].contains(scope), "{told:?}");
+    stage.sandbox.world().grant_scope(scope);
+    let checkup = look(&stage, &[]).await;
+    assert_eq!(
+        found(&checkup, "hubspot.scopes", State::Problem).len(),
+        0,
+        "{checkup:#?}"
+    );
+}
+
+#[tokio::test]
 async fn tokens_scopes_and_portals_that_do_not_fit_are_problems() {
     let stage = Stage::new("token").await;
     let told = sole(

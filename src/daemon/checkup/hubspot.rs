@@ -3,7 +3,7 @@
 use super::{Notes, Portal};
 use crate::config::{self, Config};
 use crate::hubspot::{Budget, Client, Disposition, Failed, Lane, Observer, PropertyInfo, Settings, Slot};
-use crate::mapping::{Link, Mapping, Object, On, Property};
+use crate::mapping::{Link, Mapping, Mirrored, Object, On, Property};
 use crate::postgres::catalog::{Column, Shape};
 use crate::postgres::convert;
 use crate::sync::checkup::Finding;
@@ -37,7 +37,8 @@ pub(super) async fn look(
         asking.notes.note(Finding::skipped("hubspot.properties", why));
         return Some(portal);
     };
-    asking.scopes(mapping).await;
+    let mirrored = config.mirror.as_ref().map_or(&[][..], |mirror| &mirror.objects);
+    asking.scopes(mapping, mirrored).await;
     for (at, object) in mapping.objects.iter().enumerate() {
         let shape = shapes.and_then(|shapes| shapes.iter().find(|shape| shape.object == at));
         asking.object(object, shape).await;
@@ -115,8 +116,8 @@ impl Asking<'_, '_> {
         }
     }
 
-    /// Whether the token may read and write the mapped types.
-    async fn scopes(&mut self, mapping: &Mapping) {
+    /// Whether the token may read and write the mapped types, and read the mirrored ones.
+    async fn scopes(&mut self, mapping: &Mapping, mirrored: &[Mirrored]) {
         let Some(slot) = self.turn("hubspot.scopes", "").await else {
             return;
         };
@@ -132,21 +133,24 @@ impl Asking<'_, '_> {
                 return;
             }
         };
+        let of = |object: &Object| fitting::scopes(&object.object_type).into_iter().flatten();
+        let mapped = mapping.objects.iter();
+        let mapped = mapped.flat_map(|object| of(object).map(|scope| (object.name.clone(), scope)));
+        let read = |kind: &Mirrored| fitting::scopes(kind.object_type()).map(|[read, _]| read);
+        let mirrored = mirrored.iter();
+        let mirrored = mirrored.filter_map(|kind| Some((format!("mirror of {}", kind.name()), read(kind)?)));
         let mut all = true;
-        for object in &mapping.objects {
-            let wanted = fitting::scopes(&object.object_type).into_iter().flatten();
-            for scope in wanted.filter(|scope| !held.contains(scope)) {
-                all = false;
-                let message = format!("the token lacks the scope {scope}");
-                let hint = "give it to the private app or service key in HubSpot; the token stays the same";
-                self.notes
-                    .note(Finding::problem("hubspot.scopes", message, hint).about(&object.name));
-            }
+        for (whose, scope) in mapped.chain(mirrored).filter(|(_, scope)| !held.contains(scope)) {
+            all = false;
+            let message = format!("the token lacks the scope {scope}");
+            let hint = "give it to the private app or service key in HubSpot; the token stays the same";
+            self.notes
+                .note(Finding::problem("hubspot.scopes", message, hint).about(&whose));
         }
         if all {
             self.notes.note(Finding::ok(
                 "hubspot.scopes",
-                "the token may read and write the mapped types",
+                "the token may read and write the mapped types, and read the mirrored ones",
             ));
         }
     }
