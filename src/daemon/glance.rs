@@ -3,18 +3,21 @@
 //! It reads and writes nothing, so it needs no lease: where the database is away, this is what is left to answer with.
 
 use super::operations::{MirrorPage, Refused};
-use crate::hubspot::{Client, Failed, Lane, Listing, Slot};
+use crate::hubspot::{Client, Disposition, Failed, Lane, Listing, Slot};
 use crate::mapping::Mirrored;
+use crate::retry::Schedule;
 use crate::sync::report::chain;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long somebody waits for a page: changes and sweeps come first, and HubSpot may be away.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a page is asked for in vain.
+const ATTEMPTS: u32 = 3;
 /// The most records of a listed page (HubSpot's OpenAPI files).
 const LISTED_MAX: usize = 100;
 /// How long the names of the properties are believed.
@@ -67,7 +70,8 @@ impl Glance {
     /// At most `limit` records from the id `from` on.
     ///
     /// # Errors
-    /// [`Refused::Unavailable`] if HubSpot does not answer, with its reason.
+    /// [`Refused::Unavailable`] if HubSpot does not answer, with its reason; [`Refused::Unknown`] if it does not know
+    /// `from`.
     pub(super) async fn page(
         &self,
         kind: Mirrored,
@@ -76,12 +80,56 @@ impl Glance {
     ) -> Result<MirrorPage, Refused> {
         let client = self.speaker.borrow().clone();
         let client = client.ok_or_else(|| Refused::Unavailable("the daemon starts".to_owned()))?;
-        match timeout(PATIENCE, self.asked(&client, kind, from, limit)).await {
-            Ok(page) => page.map_err(|failed| Refused::Unavailable(chain(&failed))),
+        // Nobody has to wait for what will not come.
+        let halted = || {
+            client
+                .pace()
+                .halted()
+                .map(|halt| Refused::Unavailable(halt.reason))
+        };
+        let withheld = || {
+            client
+                .pace()
+                .withheld()
+                .map(|withheld| Refused::Unavailable(withheld.to_string()))
+        };
+        if let Some(refused) = halted().or_else(withheld) {
+            return Err(refused);
+        }
+        match timeout(PATIENCE, self.persistently(&client, kind, from, limit)).await {
+            Ok(Ok(page)) => Ok(page),
+            Ok(Err(failed)) if from.is_some() && failed.status == Some(400) => Err(Refused::Unknown(
+                "page in HubSpot's list that begins there".to_owned(),
+            )),
+            Ok(Err(failed)) => Err(Refused::Unavailable(chain(&failed))),
             Err(_) => {
-                let halted = client.pace().halted().map(|halt| halt.reason);
-                let silent = || format!("HubSpot has not answered within {} s", PATIENCE.as_secs());
-                Err(Refused::Unavailable(halted.unwrap_or_else(silent)))
+                let words = format!("HubSpot has not answered within {} s", PATIENCE.as_secs());
+                Err(halted().unwrap_or(Refused::Unavailable(words)))
+            }
+        }
+    }
+
+    /// Asks, and a little later again where that may help: somebody waits for the answer.
+    async fn persistently(
+        &self,
+        client: &Client,
+        kind: Mirrored,
+        from: Option<&str>,
+        mut limit: usize,
+    ) -> Result<MirrorPage, Failed> {
+        let mut pauses = Schedule::new(Duration::from_millis(200), Duration::from_secs(2));
+        let mut left = ATTEMPTS;
+        loop {
+            left -= 1;
+            match self.asked(client, kind, from, limit).await {
+                // A page of fewer records may be small enough, and costs no attempt.
+                Err(failed) if failed.is_too_large() && limit > 1 => {
+                    (limit, left) = (limit / 2, left + 1);
+                }
+                Err(failed) if left > 0 && matches!(failed.disposition, Disposition::Retry { .. }) => {
+                    sleep(pauses.next()).await;
+                }
+                answered => return answered,
             }
         }
     }
@@ -102,11 +150,17 @@ impl Glance {
             after: from,
             limit: limit.min(LISTED_MAX),
         };
-        let whole = wanted.fits();
-        if !whole {
-            wanted.properties = &[];
-        }
-        let listed = client.list(turn(client).await, of, wanted).await?;
+        let mut whole = wanted.fits();
+        let listed = loop {
+            if !whole {
+                wanted.properties = &[];
+            }
+            match client.list(turn(client).await, of, wanted).await {
+                // Somebody between here and HubSpot takes shorter URLs only.
+                Err(failed) if whole && failed.status == Some(414) => whole = false,
+                listed => break listed?,
+            }
+        };
         let mut records = told(&listed.records.json);
         if !whole && !records.is_empty() {
             let ids: Vec<&str> = records.iter().map(|(id, _)| id.as_str()).collect();

@@ -74,7 +74,7 @@ pub trait Operations: Send + Sync {
     ///
     /// # Errors
     /// [`Refused::Standby`] where another daemon pulls; [`Refused::Unknown`] where there is no mirror, or not of one of
-    /// the kinds: names the setting.
+    /// the kinds: names the setting; [`Refused::Unavailable`] for what is merely stale, where a pull was cut a moment ago.
     fn pull(
         &self,
         reason: request::Reason,
@@ -102,7 +102,7 @@ pub trait Operations: Send + Sync {
     /// The same from HubSpot, at most 100; asks it by reads alone, also where another daemon pushes.
     ///
     /// # Errors
-    /// [`Refused::Unavailable`] if HubSpot does not answer, with its reason.
+    /// [`Refused::Unavailable`] if HubSpot does not answer, with its reason; [`Refused::Unknown`] if it does not know `from`.
     fn in_hubspot(
         &self,
         kind: Mirrored,

@@ -134,6 +134,15 @@ pub struct Withheld {
     pub left: Duration,
 }
 
+impl std::fmt::Display for Withheld {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.spent {
+            true => "the daily quota of HubSpot requests is spent",
+            false => "what is left of the daily quota is kept for live changes",
+        })
+    }
+}
+
 /// What is left of the token's limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {

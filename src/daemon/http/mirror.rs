@@ -4,17 +4,16 @@
 //! page as they were written there: nobody reads them on the way, and an answer of a thousand takes the room of a hundred.
 
 use super::guard::MIRROR;
-use super::routes::{
-    Desk, Failure, Parameters, Shared, Waiting, check_parameters, failure, refused, soon, words,
-};
+use super::parameters::{Parameters, check_parameters};
+use super::routes::{Desk, Failure, Shared, Waiting, acting, failure, refused, soon, words};
 use crate::daemon::mirror::request::{Extent, Reason};
 use crate::daemon::mirror::state::MirrorState;
 use crate::daemon::operations::{MirrorPage, Operations, Refused};
 use crate::mapping::Mirrored;
 use crate::sync::mirror::{COMPLAINTS_MAX, Complaint, Pulled};
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
-use axum::http::{Method, StatusCode, header};
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -26,14 +25,16 @@ use std::sync::Arc;
 const PAGE: usize = 100;
 /// Records that are answered at most.
 const LIMIT_MAX: usize = 1_000;
-/// What a cursor is made of at most.
-const CURSOR_MAX: usize = 64;
+/// Characters of a cursor at most: an id has no more digits, and HubSpot's own cursors are no longer.
+const CURSOR_MAX: usize = 128;
+/// What is said of another cursor.
+const CURSOR: &str = "after is paging.next.after of an earlier page, or left out for the first one";
 
 /// The mirror's routes.
 pub(super) fn routes() -> Router<Arc<Desk>> {
     Router::new()
         .route(&format!("{MIRROR}sync/status"), get(status))
-        .route(&format!("{MIRROR}sync/{{kinds}}"), get(sync).post(sync))
+        .route(&format!("{MIRROR}sync/{{kinds}}"), acting(sync))
         .route(&format!("{MIRROR}{{kind}}"), get(records))
 }
 
@@ -83,13 +84,9 @@ fn told(complaint: &Complaint) -> String {
 /// Pulls, and answers what came of it.
 async fn sync(
     State(desk): Shared,
-    method: Method,
     Path(named): Path<String>,
-    Query(parameters): Parameters,
+    Parameters(parameters): Parameters,
 ) -> Result<Response, Failure> {
-    if method == Method::HEAD {
-        return Err(failure(StatusCode::METHOD_NOT_ALLOWED, "ask with GET or POST"));
-    }
     let one = match named.as_str() {
         "all" => None,
         name => Some(Mirrored::named(name).ok_or_else(unknown)?),
@@ -145,7 +142,7 @@ fn mirror(desk: &Desk, kind: Option<Mirrored>) -> Result<MirrorState, Failure> {
 }
 
 /// Where the kinds stand; null for one that is not mirrored.
-async fn status(State(desk): Shared, Query(parameters): Parameters) -> Result<Response, Failure> {
+async fn status(State(desk): Shared, Parameters(parameters): Parameters) -> Result<Response, Failure> {
     check_parameters(&parameters, &[])?;
     let mirror = mirror(&desk, None)?;
     let standings = soon(desk.context.operations.standings()).await?;
@@ -183,7 +180,7 @@ enum Source {
 async fn records(
     State(desk): Shared,
     Path(kind): Path<String>,
-    Query(mut parameters): Parameters,
+    Parameters(mut parameters): Parameters,
 ) -> Result<Response, Failure> {
     let kind = Mirrored::named(&kind).ok_or_else(unknown)?;
     check_parameters(&parameters, &["limit", "after", "useSync"])?;
@@ -203,12 +200,14 @@ async fn records(
         Some(_) => return Err(refuse("useSync is true or false".to_owned())),
     };
     let after = parameters.remove("after");
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if after
-        .as_ref()
-        .is_some_and(|after| after.is_empty() || after.len() > CURSOR_MAX || !after.bytes().all(allowed))
-    {
-        return Err(refuse("after is paging.next.after of an earlier page".to_owned()));
+    // Our pages are named by ids; HubSpot's by whatever it likes, and it is HubSpot that judges them.
+    let allowed = |byte: u8| match from_postgres {
+        true => byte.is_ascii_digit(),
+        false => byte.is_ascii_graphic(),
+    };
+    let is_cursor = |after: &String| (1..=CURSOR_MAX).contains(&after.len()) && after.bytes().all(allowed);
+    if !after.as_ref().is_none_or(is_cursor) {
+        return Err(refuse(CURSOR.to_owned()));
     }
     mirror(&desk, Some(kind))?;
     let wanted = Wanted { kind, limit, after };
@@ -222,7 +221,8 @@ async fn records(
             let mut more = String::new();
             if page.stale {
                 more.push_str(",\"stale\":true");
-                // A standby cannot; the one that pulls has a clock of its own.
+                // A standby cannot; the one that pulls has a clock of its own. Nor is HubSpot asked for every answer anew
+                // where it has just refused.
                 let _ = operations.pull(Reason::Stale, &[kind], Extent::Full);
             }
             Ok(told_by(operations, wanted, Source::Postgres, page, more))
@@ -259,7 +259,11 @@ async fn first(
             let page = operations.in_hubspot(kind, after, limit).await;
             page.map_err(|refusal| match refusal {
                 Refused::Unavailable(_) => failure(StatusCode::BAD_GATEWAY, words(&refusal)),
-                Refused::Standby(_) | Refused::Unknown(_) => refused(refusal),
+                Refused::Unknown(_) => failure(
+                    StatusCode::BAD_REQUEST,
+                    format!("{CURSOR}; HubSpot does not know this one"),
+                ),
+                Refused::Standby(_) => refused(refusal),
             })
         }
     }

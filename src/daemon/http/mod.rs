@@ -9,6 +9,7 @@
 mod dashboard;
 mod guard;
 mod mirror;
+mod parameters;
 mod routes;
 mod session;
 mod socket;

@@ -4,14 +4,16 @@ use super::Context;
 use super::dashboard;
 use super::guard::{Gate, TRIGGER, guard};
 use super::mirror;
+use super::parameters::{Parameters, check_parameters};
 use crate::daemon::health::{self, Verdict};
 use crate::daemon::operations::{NotReloaded, Page, Refused, TicketState};
 use crate::daemon::status::{Status, TriggerAnswer, ordered};
 use crate::sync::report::{self, Run, Summary};
-use axum::extract::{Query, State};
-use axum::http::{Method, StatusCode, header};
+use axum::extract::State;
+use axum::handler::Handler;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router, middleware};
 use serde::Serialize;
 use serde_json::json;
@@ -31,7 +33,6 @@ const PAGE_DEFAULT: usize = 50;
 const PAGE_MAX: usize = 500;
 
 pub(super) type Shared = State<Arc<Desk>>;
-pub(super) type Parameters = Query<BTreeMap<String, String>>;
 
 /// What the routes of one listener share.
 pub(super) struct Desk {
@@ -49,7 +50,7 @@ pub(super) fn everything(context: Arc<Context>, gate: Gate) -> Router {
         .route("/failures", get(failures))
         .route("/failures/retry", post(retry))
         .route("/reload", post(reload))
-        .route(TRIGGER, get(trigger).post(trigger));
+        .route(TRIGGER, acting(trigger));
     let all = observed()
         .merge(acting)
         .merge(mirror::routes())
@@ -67,6 +68,19 @@ fn observed() -> Router<Arc<Desk>> {
         .route("/livez", get(livez))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
+}
+
+/// A route that acts by GET and by POST, and by nothing else: HEAD is for who wants to know, and must not act.
+pub(super) fn acting<H: Handler<T, Arc<Desk>>, T: 'static>(handler: H) -> MethodRouter<Arc<Desk>> {
+    let refuse = || async {
+        let refusal = failure(StatusCode::METHOD_NOT_ALLOWED, "ask with GET or POST");
+        ([(header::ALLOW, "GET,POST")], refusal).into_response()
+    };
+    MethodRouter::new()
+        .get(handler.clone())
+        .post(handler)
+        .head(refuse)
+        .fallback(refuse)
 }
 
 fn finish(router: Router<Arc<Desk>>, context: Arc<Context>, gate: Gate) -> Router {
@@ -170,7 +184,7 @@ async fn status(State(desk): Shared) -> Response {
     .into_response()
 }
 
-async fn sweep(State(desk): Shared, Query(parameters): Parameters) -> Result<Response, Failure> {
+async fn sweep(State(desk): Shared, Parameters(parameters): Parameters) -> Result<Response, Failure> {
     check_parameters(&parameters, &["wait", "archive"])?;
     let wait = match parameters.get("wait").map(String::as_str) {
         None | Some("false") => false,
@@ -196,10 +210,7 @@ async fn sweep(State(desk): Shared, Query(parameters): Parameters) -> Result<Res
 }
 
 /// The documented manual trigger.
-async fn trigger(State(desk): Shared, method: Method) -> Result<Response, Failure> {
-    if method == Method::HEAD {
-        return Err(failure(StatusCode::METHOD_NOT_ALLOWED, "ask with GET or POST"));
-    }
+async fn trigger(State(desk): Shared) -> Result<Response, Failure> {
     let _place = Waiting::enter(&desk)?;
     let names = desk.context.board.objects();
     let ran = match desk.context.operations.request_sweep("manual", false) {
@@ -248,7 +259,7 @@ struct Failures {
     next: Option<String>,
 }
 
-async fn runs(State(desk): Shared, Query(parameters): Parameters) -> Result<Response, Failure> {
+async fn runs(State(desk): Shared, Parameters(parameters): Parameters) -> Result<Response, Failure> {
     let (after, limit) = page_of(&parameters)?;
     let page: Page<Run> = soon(desk.context.operations.runs(after, limit)).await?;
     let names = desk.context.board.objects();
@@ -257,14 +268,14 @@ async fn runs(State(desk): Shared, Query(parameters): Parameters) -> Result<Resp
     Ok(Json(Runs { runs, next }).into_response())
 }
 
-async fn failures(State(desk): Shared, Query(parameters): Parameters) -> Result<Response, Failure> {
+async fn failures(State(desk): Shared, Parameters(parameters): Parameters) -> Result<Response, Failure> {
     let (after, limit) = page_of(&parameters)?;
     let page = soon(desk.context.operations.failures(after, limit)).await?;
     let (failures, next) = (page.items, page.next);
     Ok(Json(Failures { failures, next }).into_response())
 }
 
-async fn retry(State(desk): Shared, Query(mut parameters): Parameters) -> Result<Response, Failure> {
+async fn retry(State(desk): Shared, Parameters(mut parameters): Parameters) -> Result<Response, Failure> {
     check_parameters(&parameters, &["object", "key"])?;
     let (object, key) = (parameters.remove("object"), parameters.remove("key"));
     if object.is_none() && key.is_some() {
@@ -274,7 +285,7 @@ async fn retry(State(desk): Shared, Query(mut parameters): Parameters) -> Result
     Ok((StatusCode::ACCEPTED, Json(json!({ "retried": retried }))).into_response())
 }
 
-async fn reload(State(desk): Shared, Query(parameters): Parameters) -> Result<Response, Failure> {
+async fn reload(State(desk): Shared, Parameters(parameters): Parameters) -> Result<Response, Failure> {
     check_parameters(&parameters, &[])?;
     let _place = Waiting::enter(&desk)?;
     match desk.context.operations.reload().await {
@@ -299,16 +310,6 @@ pub(super) fn page_of(parameters: &BTreeMap<String, String>) -> Result<(Option<S
         }
     };
     Ok((parameters.get("after").cloned(), limit))
-}
-
-pub(super) fn check_parameters(parameters: &BTreeMap<String, String>, known: &[&str]) -> Result<(), Failure> {
-    match parameters.keys().find(|name| !known.contains(&name.as_str())) {
-        None => Ok(()),
-        Some(_) => {
-            let words = format!("unknown parameter; known here: {}", known.join(", "));
-            Err(failure(StatusCode::BAD_REQUEST, words))
-        }
-    }
 }
 
 /// An answer that the database must give within [`QUERY_TIMEOUT`].

@@ -109,12 +109,7 @@ impl Pass<'_> {
     async fn slot(&self, limit: Limit, begun: Instant, last: Option<&Failed>) -> Result<Slot, Cut> {
         let pace = self.puller.client.pace();
         if let Some(withheld) = pace.withheld() {
-            let words = if withheld.spent {
-                "the daily quota of HubSpot requests is spent"
-            } else {
-                "what is left of the daily quota is kept for live changes"
-            };
-            let words = format!("{words}; the pass goes on after the portal's midnight");
+            let words = format!("{withheld}; the pass goes on after the portal's midnight");
             return Err(Cut::Because(words));
         }
         let waited = self.puller.give_up.saturating_sub(begun.elapsed());

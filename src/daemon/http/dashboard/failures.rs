@@ -3,9 +3,10 @@
 use super::frame::Tab;
 use super::words::{self, number};
 use super::{FAILURES, RETRY, Trouble, query, record, tabs, token};
-use crate::daemon::http::routes::{Desk, Parameters, Shared, page_of, soon, wall_micros};
+use crate::daemon::http::parameters::Parameters;
+use crate::daemon::http::routes::{Desk, Shared, page_of, soon, wall_micros};
 use crate::sync::report::{Cause, Failure};
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
 
@@ -14,7 +15,7 @@ const CAUSES: usize = 50;
 
 pub(super) async fn page(
     State(desk): Shared,
-    Query(mut parameters): Parameters,
+    Parameters(mut parameters): Parameters,
 ) -> Result<Response, Trouble> {
     let retried: Option<u64> = parameters.remove("retried").and_then(|text| text.parse().ok());
     let (after, limit) = page_of(&parameters)?;

@@ -5,11 +5,12 @@ use super::words::{self, number, span};
 use super::{CHANGES, FAILURES, HOME, RUNS, SWEEP, chart, failures, mirror, runs, token, unreadable};
 use crate::daemon::board::{Lease, ObjectState, State as Known};
 use crate::daemon::health::{self, Status, Verdict};
-use crate::daemon::http::routes::{Desk, Failure, Parameters, Shared, failure, refused, wall_micros};
+use crate::daemon::http::parameters::Parameters;
+use crate::daemon::http::routes::{Desk, Failure, Shared, failure, refused, wall_micros};
 use crate::daemon::operations::Refused;
 use crate::sync::history::Minute;
 use crate::sync::report::{Counts, Run};
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
@@ -24,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const CAUSES: usize = 5;
 const RECENT: usize = 5;
 
-pub(super) async fn page(State(desk): Shared, Query(parameters): Parameters) -> Response {
+pub(super) async fn page(State(desk): Shared, Parameters(parameters): Parameters) -> Response {
     let operations = &desk.context.operations;
     let (causes, recent) = tokio::join!(
         tokio::time::timeout(PATIENCE, operations.causes(CAUSES)),

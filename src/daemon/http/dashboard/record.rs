@@ -2,9 +2,10 @@
 
 use super::frame::{Page, Tab};
 use super::{RECORD, RETRY, Trouble, query, tabs, token, words};
-use crate::daemon::http::routes::{Desk, Parameters, Shared, failure, refused};
+use crate::daemon::http::parameters::Parameters;
+use crate::daemon::http::routes::{Desk, Shared, failure, refused};
 use crate::daemon::outlook::explain::{Explanation, Link};
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
@@ -18,7 +19,7 @@ const MASK: &str = "•••";
 
 pub(super) async fn page(
     State(desk): Shared,
-    Query(mut parameters): Parameters,
+    Parameters(mut parameters): Parameters,
 ) -> Result<Response, Trouble> {
     let page = tabs(&desk, Tab::Record, "record");
     let (Some(object), Some(key)) = (parameters.remove("object"), parameters.remove("key")) else {

@@ -3,14 +3,18 @@
 use super::frame::Tab;
 use super::words::{self, number, span};
 use super::{RUNS, Trouble, query, tabs};
-use crate::daemon::http::routes::{Desk, Parameters, Shared, page_of, soon, wall_micros};
+use crate::daemon::http::parameters::Parameters;
+use crate::daemon::http::routes::{Desk, Shared, page_of, soon, wall_micros};
 use crate::daemon::status::ordered;
 use crate::sync::report::{Counts, Run};
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
 
-pub(super) async fn page(State(desk): Shared, Query(parameters): Parameters) -> Result<Response, Trouble> {
+pub(super) async fn page(
+    State(desk): Shared,
+    Parameters(parameters): Parameters,
+) -> Result<Response, Trouble> {
     let (after, limit) = page_of(&parameters)?;
     let page = soon(desk.context.operations.runs(after, limit)).await?;
     let body = html! {
@@ -41,7 +45,7 @@ pub(super) fn table(desk: &Desk, runs: &[Run], wall: i64) -> Markup {
 
 fn row(run: &Run, wall: i64) -> Markup {
     let outcome = run.outcome.as_deref().unwrap_or("runs");
-    let bad = run.outcome.is_some() && !run.is_complete();
+    let bad = run.outcome.is_some() && !run.is_done();
     let took = words::between(run.started_at, run.finished_at.unwrap_or(wall));
     let did = |counts: &Counts| counts.created + counts.updated + counts.failed > 0;
     html! {
