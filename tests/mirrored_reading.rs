@@ -2,6 +2,8 @@
 //! and from HubSpot where Postgres cannot be read.
 
 use super::support::daemon::{Daemon, QUICK, Stage};
+use super::support::going::Going;
+use super::support::mirroring::complete;
 use super::support::wait_until;
 use hubsyncd::sandbox::{Endpoint, Fault, Population, Property, Settings};
 use serde_json::{Value, json};
@@ -167,7 +169,12 @@ async fn what_postgres_cannot_answer_hubspot_does_and_the_answer_says_why() {
         body["fallback"].as_str().unwrap().contains("reading the mirror"),
         "{body}"
     );
+    // What passes at once is waited for: somebody waits for the answer.
     stage.sandbox.fault(Fault::status(503).on(Endpoint::List));
+    assert_eq!(get(&daemon, "contacts?limit=2").await.0, 200);
+    stage
+        .sandbox
+        .fault(Fault::status(503).on(Endpoint::List).always());
     let (code, body) = get(&daemon, "contacts?limit=2").await;
     assert!(
         code == 502 && body["error"].as_str().unwrap().contains("reading the mirror"),
@@ -208,4 +215,125 @@ async fn where_the_database_is_away_altogether_hubspot_answers() {
     );
     assert!(body["fallback"].is_string());
     assert_eq!(get(&daemon, "sync/status").await.0, 503);
+    // And who pulls is told what it waits for.
+    let mut pull = Going::begin(&stage, &["mirror"]);
+    pull.says("waiting to pull: database: ").await;
+    stage
+        .sql(&format!("ALTER DATABASE {name} CONNECTION LIMIT -1"))
+        .await;
+    assert_eq!(pull.ended().await, Some(0), "{}", pull.said());
+}
+
+#[tokio::test]
+async fn a_cursor_that_hubspot_does_not_know_is_a_wrong_parameter() {
+    let stage = stage("mr_cursor").await;
+    let daemon = stage.start().await;
+    for cursor in ["garbage", "NTI1Cg%3D%3D", "99999999999999999999"] {
+        let (code, body) = get(&daemon, &format!("contacts?useSync=false&after={cursor}")).await;
+        let said = body["error"].as_str().unwrap();
+        assert!(
+            code == 400 && said.contains("paging.next.after") && said.contains("HubSpot does not know"),
+            "{cursor}: {code} {said}"
+        );
+    }
+    // Nothing of it is true where HubSpot refuses what has no cursor.
+    stage
+        .sandbox
+        .fault(Fault::status(400).on(Endpoint::List).always());
+    assert_eq!(get(&daemon, "contacts?useSync=false").await.0, 502);
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_is_told_to_readers_and_pullers_at_once() {
+    let stage = stage("mr_refused").await;
+    let daemon = stage.start().await;
+    complete(&stage).await;
+    stage.sandbox.fault(Fault::status(401).on(Endpoint::Any).always());
+    assert_eq!(get(&daemon, "contacts?useSync=false").await.0, 502);
+    wait_until("the breaker is open", async || {
+        daemon.get("/health").await.1.contains("breaker")
+    })
+    .await;
+    let begun = std::time::Instant::now();
+    for path in ["contacts?useSync=false", "sync/all"] {
+        let (code, body) = get(&daemon, path).await;
+        let said = body["error"].as_str().unwrap();
+        assert!(
+            code == 502 && said.contains("refuses the token"),
+            "{path}: {code} {said}"
+        );
+    }
+    let took = begun.elapsed();
+    assert!(
+        took.as_secs() < 25,
+        "what will not come is not waited for: {took:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_stale_mirror_that_cannot_be_pulled_is_not_pulled_for_every_reader() {
+    let stage = stage("mr_stale").await;
+    stage
+        .sandbox
+        .fault(Fault::status(403).on(Endpoint::List).always());
+    let daemon = stage.start().await;
+    let ended = "SELECT count(*) FROM hubsyncd.run WHERE kind = 'mirror' AND outcome = 'incomplete'";
+    stage.wait_value(ended, "1").await;
+    for _ in 0..20 {
+        let (code, body) = get(&daemon, "contacts").await;
+        assert_eq!((code, &body["stale"]), (200, &json!(true)));
+    }
+    // Who means it is heard, and whatever was asked for before has run by then.
+    assert_eq!(get(&daemon, "sync/contacts").await.0, 502);
+    let asked = "SELECT string_agg(reason, ' ' ORDER BY started_at) FROM hubsyncd.run WHERE kind = 'mirror'";
+    assert_eq!(stage.value(asked).await.as_deref(), Some("start socket"));
+    assert!(
+        daemon.log().contains("goes on later: 0 new, 0 known, 0 errors; "),
+        "the log says why"
+    );
+    stage.sandbox.clear_faults();
+    assert_eq!(get(&daemon, "sync/all").await.0, 200);
+    stage
+        .sql("UPDATE hubsyncd.mirror_state SET complete_as_of = now() - interval '2 days' WHERE kind = 'deals'")
+        .await;
+    assert_eq!(get(&daemon, "deals").await.1["stale"], json!(true));
+    wait_until("what is stale is pulled again", async || {
+        get(&daemon, "deals").await.1.get("stale").is_none()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_standby_says_where_the_mirror_stands() {
+    let stage = stage("mr_standby").await;
+    stage.sandbox.world().populate(Population {
+        contacts: 7,
+        companies: 1,
+        deals: 1,
+    });
+    let holder = stage.start().await;
+    complete(&stage).await;
+    let standby = stage.launch("standby");
+    wait_until("it knows", async || {
+        let Some((_, status)) = standby.try_get("/status").await else {
+            return false;
+        };
+        let status: Value = serde_json::from_str(&status).unwrap();
+        let contacts = &status["mirror"]["kinds"]["contacts"];
+        let told = (&contacts["total"], &contacts["stale"]);
+        status["lease"] == "standby" && told == (&json!(7), &json!(false))
+    })
+    .await;
+    assert_eq!(holder.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_pull_of_the_first_records_is_limited_and_not_complete() {
+    let stage = stage("mr_limited").await;
+    let daemon = stage.start().await;
+    complete(&stage).await;
+    assert_eq!(get(&daemon, "sync/all?limit=1").await.0, 200);
+    let last = "SELECT outcome FROM hubsyncd.run WHERE kind = 'mirror' ORDER BY started_at DESC LIMIT 1";
+    assert_eq!(stage.value(last).await.as_deref(), Some("limited"));
+    assert_eq!(daemon.status().await["mirror"]["last"]["outcome"], "limited");
 }

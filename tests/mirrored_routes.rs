@@ -97,6 +97,45 @@ async fn a_pull_answers_to_the_letter_by_get_and_post() {
 }
 
 #[tokio::test]
+async fn another_method_is_a_405_that_names_those_that_do_something() {
+    let served = served(Desk::new("complete", None));
+    let allowed = [
+        ("sync/all", "GET,POST"),
+        ("sync/deals", "GET,POST"),
+        ("sync/status", "GET,HEAD"),
+        ("contacts", "GET,HEAD"),
+    ];
+    for (path, allows) in allowed {
+        for method in ["HEAD", "PUT", "DELETE", "OPTIONS"] {
+            if method == "HEAD" && allows.contains("HEAD") {
+                continue;
+            }
+            let stream = UnixStream::connect(&served.settings.socket).await.unwrap();
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+                .await
+                .unwrap();
+            tokio::spawn(connection);
+            let request = Request::builder()
+                .method(method)
+                .uri(format!("{BELOW}/{path}"))
+                .header("host", "hubsyncd")
+                .body(Empty::<Bytes>::new())
+                .unwrap();
+            let response = sender.send_request(request).await.unwrap();
+            let allow = response.headers().get("allow").unwrap().to_str().unwrap();
+            let mut told: Vec<&str> = allow.split(',').collect();
+            told.sort_by_key(|method| allows.find(method));
+            assert_eq!(
+                (response.status().as_u16(), told.join(",").as_str()),
+                (405, allows),
+                "{method} {path}"
+            );
+        }
+    }
+    assert!(served.asked().is_empty());
+}
+
+#[tokio::test]
 async fn a_pull_that_is_cut_short_is_a_502_with_the_same_fields_and_the_reason() {
     let served = served(Desk::new("incomplete", Some("HubSpot answers 503")));
     let (code, body) = served.ask(&format!("POST {BELOW}/sync/all")).await;
@@ -122,11 +161,17 @@ async fn wrong_parameters_are_a_400_that_says_what_is_allowed() {
         ("companies?useSync=", "true or false"),
         ("contacts?after=", "paging.next.after"),
         ("contacts?after=1%27--", "paging.next.after"),
+        ("contacts?after=garbage", "paging.next.after"),
+        ("contacts?after=-1", "paging.next.after"),
+        ("contacts?useSync=false&after=%00", "paging.next.after"),
+        ("contacts?limit=5&limit=6", "more than once"),
+        ("contacts?limit=5&limit=5", "more than once"),
+        ("sync/contacts?limit=1&limit=2", "more than once"),
         ("contacts?page=2", "limit, after, useSync"),
         ("sync/contacts?limit=0", "from 1 up"),
         ("sync/all?limit=-1", "from 1 up"),
         ("sync/all?since=1", "known here: limit"),
-        ("sync/status?limit=1", "unknown parameter"),
+        ("sync/status?limit=1", "no parameters"),
     ];
     for (path, says) in wrong {
         let (code, body) = get(&served, path).await;
@@ -384,6 +429,7 @@ async fn status_metrics_and_dashboard_say_as_of_when_the_mirror_is_complete() {
         contacts.archived,
     ) = (1_234, 5, 6, 7);
     (contacts.complete_as_of, contacts.caught_up_at) = (Some(now * 1_000_000), None);
+    state.known = true;
     state.running = Some(Pulling {
         id: "19".to_owned(),
         reason: "clock".to_owned(),
@@ -426,4 +472,24 @@ async fn status_metrics_and_dashboard_say_as_of_when_the_mirror_is_complete() {
         "{page}"
     );
     assert!(page.contains("300 companies so far"), "{page}");
+}
+
+#[tokio::test]
+async fn until_the_database_has_said_where_the_mirror_stands_nobody_is_told_that_it_is_empty() {
+    let served = served(Desk::new("complete", None));
+    let (_, status) = served.ask("GET /status").await;
+    let nothing = json!({"contacts": null, "companies": null, "deals": null});
+    assert_eq!(status["mirror"]["kinds"], nothing);
+    let (_, metrics) = served.ask("GET /metrics").await;
+    for gone in ["hubsyncd_mirror_records{", "hubsyncd_mirror_stale{"] {
+        assert!(!metrics.as_str().unwrap().contains(gone), "{metrics}");
+    }
+    let page = served
+        .ask_tcp(&format!("GET /\nAuthorization: Bearer {SECRET}"))
+        .await
+        .1;
+    assert!(
+        page.contains("has not said yet") && !page.contains("stale"),
+        "{page}"
+    );
 }

@@ -427,9 +427,9 @@ async fn the_alert_rules_name_metrics_that_exist() {
         .request("batch update", Some(200), Duration::from_millis(1));
     served.board.set_daily_remaining(Some(1));
     served.board.sweep_ended(served.desk.run.clone());
-    served
-        .board
-        .set_mirror(Some(super::mirrored_routes::mirror(&Mirrored::ALL)));
+    let mut mirror = super::mirrored_routes::mirror(&Mirrored::ALL);
+    mirror.known = true;
+    served.board.set_mirror(Some(mirror));
     let (_, metrics) = served.ask("GET /metrics").await;
     let metrics = metrics.as_str().unwrap();
     let rules = include_str!("../systemd/hubsyncd-alerts.yml");

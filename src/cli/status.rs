@@ -139,8 +139,13 @@ fn mirror(mirror: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     // In the order in which they are pulled.
     for kind in ["contacts", "companies", "deals"] {
-        let told = &mirror["kinds"][kind];
-        if !told.is_object() {
+        let Some(told) = mirror["kinds"].get(kind) else {
+            continue;
+        };
+        if told.is_null() {
+            lines.push(format!(
+                "mirror      {kind} not known while the database cannot be reached"
+            ));
             continue;
         }
         let complete = match told["complete_as_of"].as_str() {

@@ -190,6 +190,10 @@ impl Operations for Answers {
         extent: Extent,
     ) -> Result<request::Ticket, Refused> {
         self.refuse_standby()?;
+        if reason == request::Reason::Stale && self.pulls.rests() {
+            let words = "the last pull was cut short a moment ago; the clock asks for the next one";
+            return Err(Refused::Unavailable(words.to_owned()));
+        }
         let live = self.live.borrow();
         let off = || Refused::Unknown("mirror: [mirror] is not in the configuration".to_owned());
         let mirror = live.mirror.as_ref().ok_or_else(off)?;

@@ -273,7 +273,7 @@ fn mirrored(registry: &mut Registry, mirror: &MirrorState) {
     let complete = Family::<Labels, Seconds>::default();
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let wall = i64::try_from(wall.as_micros()).unwrap_or(i64::MAX);
-    for kind in &mirror.kinds {
+    for kind in mirror.kinds.iter().filter(|_| mirror.known) {
         let labels = vec![("kind", kind.kind.name().to_owned())];
         let counts = [
             ("synced", kind.synced),

@@ -63,9 +63,9 @@ impl Term {
         shared.doorway.open(&term.door);
         let reader = Client::clone(&client).asking(Arc::new(|| true));
         shared.speaker.send_replace(Some(reader));
-        shared
-            .board
-            .set_mirror(config.mirror.as_ref().map(MirrorState::new));
+        let before = shared.board.state().mirror;
+        let going_on = |mirror| MirrorState::going_on(mirror, before.as_ref());
+        shared.board.set_mirror(config.mirror.as_ref().map(going_on));
         let keeper = Keeper {
             config: Arc::clone(&config),
             address: shared.address.clone(),

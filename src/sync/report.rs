@@ -62,6 +62,9 @@ impl<'de> Deserialize<'de> for Summary {
     }
 }
 
+/// The outcome of a run of the mirror that was to take the first few records only, and did: it makes nothing complete.
+pub const LIMITED: &str = "limited";
+
 /// One row of `hubsyncd.run`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Run {
@@ -77,7 +80,7 @@ pub struct Run {
     /// Microseconds since the Unix epoch; `None` while it runs.
     #[serde(serialize_with = "rfc3339_or_null")]
     pub finished_at: Option<i64>,
-    /// `complete` or `incomplete`; `None` while it runs.
+    /// `complete`, `incomplete`, or [`LIMITED`]; `None` while it runs.
     pub outcome: Option<String>,
     /// Why it is incomplete, without personal data.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,6 +93,11 @@ impl Run {
     /// Whether every row was reached. Refused rows do not make a run incomplete.
     pub fn is_complete(&self) -> bool {
         self.outcome.as_deref() == Some("complete")
+    }
+
+    /// Whether it did all that it was to do.
+    pub fn is_done(&self) -> bool {
+        self.is_complete() || self.outcome.as_deref() == Some(LIMITED)
     }
 }
 

@@ -32,10 +32,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// How often the clock is looked at.
 const CLOCK: Duration = Duration::from_secs(1);
+/// How often who does not pull looks where the one that does has come.
+const GLANCE: Duration = Duration::from_secs(10);
 /// How long after a pull that was cut short the clock asks for the next one.
 const AGAIN: Duration = Duration::from_secs(60);
 /// How many records are written down as not confirmed in one statement.
@@ -80,6 +82,8 @@ struct Memory {
     started: bool,
     /// When a kind may be written down as not confirmed again.
     aged: HashMap<Mirrored, Instant>,
+    /// When the standings were read last by one that does not pull.
+    glanced: Option<Instant>,
 }
 
 impl Puller {
@@ -88,7 +92,7 @@ impl Puller {
         let mut clock = tokio::time::interval(CLOCK);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut memory = Memory::default();
-        let mut held_off: Option<Instant> = None;
+        self.pulls.rest_until(None);
         while !self.stop.is_cancelled() {
             self.board.tick("mirror");
             tokio::select! {
@@ -98,7 +102,15 @@ impl Puller {
             }
             if self.door.get().is_none() || !self.lease.may_push() {
                 // Another daemon may write meanwhile.
-                memory = Memory::default();
+                let glanced = memory.glanced.filter(|at| at.elapsed() < GLANCE);
+                memory = Memory {
+                    glanced,
+                    ..Memory::default()
+                };
+                if glanced.is_none() {
+                    memory.glanced = Some(Instant::now());
+                    self.alive(self.glance()).await;
+                }
                 continue;
             }
             if memory.ahead.is_none() {
@@ -107,12 +119,11 @@ impl Puller {
             let Some(ahead) = memory.ahead else { continue };
             let now = micros().saturating_add(ahead);
             self.age(now, &mut memory).await;
-            if held_off.is_none_or(|until| until <= Instant::now()) {
+            if !self.pulls.rests() {
                 self.ask_for_due(now, &mut memory);
             }
             if let Some(asked) = self.pulls.take() {
-                let complete = self.alive(Box::pin(self.pull(asked))).await;
-                held_off = (!complete).then(|| Instant::now() + AGAIN.min(self.config.every));
+                self.alive(Box::pin(self.pull(asked))).await;
             }
         }
         self.board.rest("mirror");
@@ -155,10 +166,27 @@ impl Puller {
         }
     }
 
+    /// Shows where the kinds stand by the table, which another daemon may write.
+    async fn glance(&self) {
+        let read = async {
+            let session = self.pool.get().await?;
+            mirror::standings(&session).await
+        };
+        let read = tokio::select! {
+            read = read => read,
+            () = self.stop.cancelled() => return,
+        };
+        match read {
+            Ok((standings, _)) => standings.into_iter().for_each(|standing| self.show(standing)),
+            Err(error) => debug!("where the mirror stands cannot be read now: {}", chain(&error)),
+        }
+    }
+
     /// Shows where a kind stands.
     fn show(&self, standing: Standing) {
         self.board.with_mirror(|mirror| {
             let kind = standing.kind;
+            mirror.known = true;
             if let Some(shown) = mirror.kinds.iter_mut().find(|shown| shown.kind == kind) {
                 *shown = standing;
             }

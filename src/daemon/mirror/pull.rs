@@ -3,16 +3,20 @@
 use super::ask::{Cut, Pass};
 use super::request::{Asked, Extent};
 use super::state::Pulling;
-use super::{Puller, micros};
+use super::{AGAIN, Puller, micros};
 use crate::mapping::Mirrored;
 use crate::postgres::{self, runs};
 use crate::sync::mirror::{Pulled, Tally};
-use crate::sync::report::{Counts, Run, Summary, chain};
+use crate::sync::report::{Counts, LIMITED, Run, Summary, chain};
+use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
+/// How long a pull waits for the token to be taken again before it is cut short.
+const TOKEN_PATIENCE: Duration = Duration::from_secs(10);
+
 impl Puller {
-    /// Pulls what was asked for; answers whether every pass came to its end.
-    pub(super) async fn pull(&self, asked: Asked) -> bool {
+    /// Pulls what was asked for.
+    pub(super) async fn pull(&self, asked: Asked) {
         let mut run = Run {
             id: asked.id.clone(),
             kind: "mirror".to_owned(),
@@ -24,6 +28,7 @@ impl Puller {
             summary: Summary::default(),
         };
         self.keep(&run).await;
+        self.wait_for_token().await;
         let mut tallies = Vec::new();
         let mut errors = Vec::new();
         let mut stopped = false;
@@ -35,9 +40,7 @@ impl Puller {
             let why = ended.err().map(Cut::words);
             self.report(&run, *kind, *extent, &tally, why.as_deref());
             tallies.push((*kind, tally));
-            if let Some(words) = why {
-                errors.push((*kind, words));
-            }
+            errors.extend(why.map(|why| (*kind, why)));
             if stopped {
                 break;
             }
@@ -45,15 +48,19 @@ impl Puller {
         if !stopped {
             self.pulls.closing();
         }
+        let again = || Instant::now() + AGAIN.min(self.config.every);
+        self.pulls.rest_until((!errors.is_empty()).then(again));
         run.finished_at = Some(micros());
-        run.outcome = Some(
-            if errors.is_empty() {
-                "complete"
-            } else {
-                "incomplete"
-            }
-            .to_owned(),
-        );
+        let limited = asked
+            .kinds
+            .iter()
+            .any(|(_, extent)| matches!(extent, Extent::First(_)));
+        let outcome = match errors.is_empty() {
+            true if limited => LIMITED,
+            true => "complete",
+            false => "incomplete",
+        };
+        run.outcome = Some(outcome.to_owned());
         let words: Vec<String> = errors
             .iter()
             .map(|(kind, why)| format!("{}: {why}", kind.name()))
@@ -66,7 +73,6 @@ impl Puller {
                 .collect(),
         );
         self.keep(&run).await;
-        let complete = errors.is_empty();
         self.board.with_mirror(|mirror| {
             mirror.running = None;
             mirror.last = Some(run.clone());
@@ -74,7 +80,7 @@ impl Puller {
         if stopped && !self.end.is_cancelled() {
             // A reload: whoever waits, waits for the next term's.
             self.pulls.put_back();
-            return false;
+            return;
         }
         self.pulls.ended(Pulled {
             id: asked.id,
@@ -83,13 +89,27 @@ impl Puller {
             started_at: run.started_at,
             finished_at: run.finished_at.unwrap_or(run.started_at),
         });
-        complete
+    }
+
+    /// Waits while HubSpot refuses the token, which it may take again in a moment; not for `give-up`, since whoever asked
+    /// for the pull is to be told.
+    async fn wait_for_token(&self) {
+        let begun = Instant::now();
+        while self.client.pace().halted().is_some() && begun.elapsed() < TOKEN_PATIENCE {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
     }
 
     async fn pass(&self, kind: Mirrored, extent: Extent, tally: &mut Tally) -> Result<(), Cut> {
         let generation = self.lease.pushing().ok_or_else(|| {
             Cut::Because("the lease is not confirmed; whoever holds it next pulls".to_owned())
         })?;
+        if let Some(halt) = self.client.pace().halted() {
+            return Err(Cut::Because(halt.reason));
+        }
         let pass = Pass {
             puller: self,
             kind,

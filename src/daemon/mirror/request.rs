@@ -5,6 +5,7 @@ use crate::mapping::Mirrored;
 use crate::sync::mirror::Pulled;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::sync::{Notify, watch};
 
 /// How many ended pulls are remembered for those who wait.
@@ -125,6 +126,8 @@ struct State {
     /// The one that runs has done its work: nobody joins it any more.
     closing: bool,
     queued: Option<Asked>,
+    /// Until when nobody's clock and nobody's stale answer asks again, after a pull that was cut short.
+    rests_until: Option<Instant>,
 }
 
 /// The requests for pulls. Shared by the clock, the socket and the puller; outlives terms.
@@ -183,6 +186,18 @@ impl Pulls {
     /// The pull that runs has nothing more to ask HubSpot: what is asked for from now on is another one's.
     pub(super) fn closing(&self) {
         self.state().closing = true;
+    }
+
+    /// Whether the last pull was cut short so lately that only who means it asks for the next one.
+    pub fn rests(&self) -> bool {
+        self.state()
+            .rests_until
+            .is_some_and(|until| until > Instant::now())
+    }
+
+    /// Rests until then, or not at all.
+    pub(super) fn rest_until(&self, until: Option<Instant>) {
+        self.state().rests_until = until;
     }
 
     /// Waits until somebody asks.

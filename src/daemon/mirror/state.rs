@@ -15,8 +15,10 @@ pub struct MirrorState {
     pub full_every: Duration,
     /// The configuration.
     pub stale_after: Duration,
-    /// By kind that is mirrored, in the order of [`Mirrored::ALL`]; counts are kept up with every page. Before the
-    /// database was asked for the first time, and on a standby, all are empty: the table `hubsyncd.mirror_state` knows.
+    /// Whether the database has said where the kinds stand; until then `kinds` are empty and say nothing.
+    pub known: bool,
+    /// By kind that is mirrored, in the order of [`Mirrored::ALL`]; counts are kept up with every page, on a standby
+    /// every few seconds.
     pub kinds: Vec<Standing>,
     /// The pull that goes on.
     pub running: Option<Pulling>,
@@ -44,12 +46,31 @@ pub struct Pulling {
 }
 
 impl MirrorState {
+    /// The mirror as configured; where its kinds stand is known from `before`, if it is.
+    pub fn going_on(config: &config::Mirror, before: Option<&MirrorState>) -> MirrorState {
+        let mut state = MirrorState::new(config);
+        let Some(before) = before else { return state };
+        state.known = before.known
+            && state
+                .kinds
+                .iter()
+                .all(|standing| before.kind(standing.kind).is_some());
+        for standing in &mut state.kinds {
+            if let Some(known) = before.kind(standing.kind) {
+                *standing = known.clone();
+            }
+        }
+        state.last = before.last.clone();
+        state
+    }
+
     /// The mirror as configured, nothing known of it yet.
     pub fn new(config: &config::Mirror) -> MirrorState {
         MirrorState {
             every: config.every,
             full_every: config.full_every,
             stale_after: config.stale_after,
+            known: false,
             kinds: config.objects.iter().map(|kind| Standing::empty(*kind)).collect(),
             running: None,
             last: None,

@@ -8,7 +8,8 @@ use crate::sync::report::Run;
 /// The mirror as `/status` shows it; null there where there is none.
 #[derive(Debug, Serialize)]
 pub(super) struct MirrorStatus {
-    kinds: InOrder<KindStatus>,
+    /// By kind; null while the database has not said yet.
+    kinds: InOrder<Option<KindStatus>>,
     running: Option<RunningPull>,
     last: Option<Run>,
     next_at: Option<String>,
@@ -52,7 +53,8 @@ impl MirrorStatus {
             stale: state.is_stale(standing.kind, wall),
         };
         let kinds = state.kinds.iter();
-        let named = kinds.map(|standing| (standing.kind.name().to_owned(), kind(standing)));
+        let known = |standing| state.known.then(|| kind(standing));
+        let named = kinds.map(|standing| (standing.kind.name().to_owned(), known(standing)));
         MirrorStatus {
             kinds: InOrder(named.collect()),
             running: state.running.map(RunningPull::of),

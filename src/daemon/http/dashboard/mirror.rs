@@ -10,6 +10,12 @@ pub(super) fn tile(mirror: Option<&MirrorState>, wall: i64) -> (Markup, Markup) 
     let Some(mirror) = mirror else {
         return (html! { "off" }, html! { "HubSpot → Postgres is not configured" });
     };
+    if !mirror.known {
+        return (
+            html! { "–" },
+            html! { "the database has not said yet where it stands" },
+        );
+    }
     let total: u64 = mirror.kinds.iter().map(|kind| count(kind.total())).sum();
     let stale = mirror.kinds.iter().any(|kind| mirror.is_stale(kind.kind, wall));
     // What is complete in all kinds is so as of the oldest of them.
@@ -56,15 +62,19 @@ fn row(mirror: &MirrorState, kind: &Standing, wall: i64) -> Markup {
         Some(at) => words::ago(at, wall),
         None => html! { "–" },
     };
+    let known = |value: i64| match mirror.known {
+        true => html! { (number(count(value))) },
+        false => html! { "–" },
+    };
     html! {
         tr {
             th scope="row" {
                 (kind.kind.name())
-                @if mirror.is_stale(kind.kind, wall) { " " span.badge.bad { "stale" } }
+                @if mirror.known && mirror.is_stale(kind.kind, wall) { " " span.badge.bad { "stale" } }
             }
-            td.n data-label="Records" { (number(count(kind.total()))) }
-            td.n data-label="Pending" { (number(count(kind.pending))) }
-            td.n.bad[kind.error > 0] data-label="Errors" { (number(count(kind.error))) }
+            td.n data-label="Records" { (known(kind.total())) }
+            td.n data-label="Pending" { (known(kind.pending)) }
+            td.n.bad[kind.error > 0] data-label="Errors" { (known(kind.error)) }
             td data-label="Complete as of" { (moment(kind.complete_as_of)) }
             td data-label="Changes up to" { (moment(kind.caught_up_at)) }
         }
@@ -77,7 +87,7 @@ fn pulls(mirror: &MirrorState, wall: i64) -> Markup {
             (Some(pulling), _) => { (running(pulling)) }
             (None, Some(run)) => {
                 "The last pull (" (run.reason) ") was "
-                span.bad[!run.is_complete()] { (run.outcome.as_deref().unwrap_or("unfinished")) } ", "
+                span.bad[!run.is_done()] { (run.outcome.as_deref().unwrap_or("unfinished")) } ", "
                 (words::ago(run.finished_at.unwrap_or(run.started_at), wall)) "."
                 @if let Some(error) = &run.error { " " (error) "." }
             }
