@@ -3,7 +3,7 @@
 use super::ground::{self, Ground, NO_SWEEP};
 use super::samples::{ms, ratios};
 use super::support::daemon::Stage;
-use super::table::{Goal, Measured};
+use super::table::{Goal, Measured, count};
 use hubsyncd::sandbox::Settings;
 use std::time::Instant;
 
@@ -44,7 +44,7 @@ pub async fn measure(ground: &Ground) -> Vec<Measured> {
     }
     vec![
         Measured::new(
-            format!("one UPDATE of {rows} rows with capture ÷ without"),
+            format!("one UPDATE of {} rows with capture ÷ without", count(rows)),
             Goal::AtMost(1.5),
             "",
             ratios(&with, &without),

@@ -23,6 +23,7 @@ mod latency;
 mod lifecycle;
 mod machine;
 mod memory;
+mod mirror;
 mod plot;
 mod process;
 mod race;
@@ -82,6 +83,10 @@ const TOPICS: &[Topic] = &[
     Topic {
         name: "memory",
         run: |ground| memory::measure(ground).boxed_local(),
+    },
+    Topic {
+        name: "mirror",
+        run: |ground| mirror::measure(ground).boxed_local(),
     },
     Topic {
         name: "growth",

@@ -4,33 +4,84 @@ use super::ground::{self, Ground, NO_SWEEP, UNLIMITED};
 use super::latency;
 use super::process::{cpu_seconds, cpu_seconds_with_children};
 use super::support::daemon::{Daemon, Stage};
-use super::table::{Goal, Measured};
+use super::table::{Goal, Measured, count};
+use futures::future::join_all;
 use hubsyncd::sandbox::{Endpoint, Settings, World};
 use std::time::{Duration, Instant};
 
 /// HubSpot's round trip.
 const ROUND_TRIP: Duration = Duration::from_millis(300);
 
-/// Sweeps at both of HubSpot's limits, and live changes beside a third, all at the same time: each waits nearly always.
+/// HubSpot's limits.
+const LIMITS: [u32; 2] = [100, 190];
+
+/// Sweeps at both of HubSpot's limits, and live changes beside others, all several times and at the same time: each waits
+/// nearly always.
 pub async fn at_the_limit(ground: &Ground) -> Vec<Measured> {
-    let (mut low, high, beside) = futures::join!(
-        at_a_limit(ground, 100),
-        at_a_limit(ground, 190),
-        latency::beside_a_sweep(ground)
-    );
-    low.extend(high);
-    low.extend(beside);
-    low
+    let turns = ground.scale(3, 1);
+    let over = ground.scale(Duration::from_secs(60), Duration::from_secs(3));
+    let (mut swept, mut beside) = (Vec::new(), Vec::new());
+    // Nothing is measured while rows are made.
+    for _ in 0..turns {
+        for limit in LIMITS {
+            swept.push((limit, stage_at(ground, limit, over).await));
+        }
+        beside.push(latency::stage_beside(ground).await);
+    }
+    let sweeps = swept
+        .iter()
+        .map(|(limit, stage)| share_of(ground, stage, *limit, over));
+    let changes = beside.iter().map(|stage| latency::beside_a_sweep(ground, stage));
+    let (shares, added) = futures::join!(join_all(sweeps), join_all(changes));
+    let refused = |stage: &Stage| stage.sandbox.world().answered_with(429) as f64;
+    let mut rows = Vec::new();
+    for limit in LIMITS {
+        let of_limit = || swept.iter().zip(&shares).filter(move |((of, _), _)| *of == limit);
+        rows.push(Measured::new(
+            format!(
+                "sweep at {limit}/10 s, 300 ms latency, over {} s: records/s ÷ (limit × 100)",
+                over.as_secs()
+            ),
+            Goal::AtLeast(0.94),
+            "",
+            of_limit().map(|(_, share)| *share).collect(),
+        ));
+        rows.push(Measured::new(
+            format!("429s meanwhile, at {limit}/10 s"),
+            Goal::AtMost(0.0),
+            "",
+            of_limit().map(|((_, stage), _)| refused(stage)).collect(),
+        ));
+    }
+    let limit = latency::BESIDE;
+    rows.push(Measured::new(
+        format!("live change while a sweep runs at {limit}/10 s, 300 ms latency: added p99"),
+        Goal::AtMost(latency::slot_and_round_trip(limit)),
+        " ms",
+        added,
+    ));
+    rows.push(Measured::new(
+        "429s meanwhile, beside live changes",
+        Goal::AtMost(0.0),
+        "",
+        beside.iter().map(refused).collect(),
+    ));
+    rows
 }
 
-async fn at_a_limit(ground: &Ground, limit: u32) -> Vec<Measured> {
-    let over = ground.scale(Duration::from_secs(60), Duration::from_secs(3));
+/// A stage with more rows than a sweep at this limit gets through in time.
+async fn stage_at(ground: &Ground, limit: u32, over: Duration) -> Stage {
     let rows = (f64::from(limit) * 10.0 * (over.as_secs_f64() + 6.0)) as usize;
     let toml = format!("[hubspot]\nrequests = {limit}\n{NO_SWEEP}");
     let stage = ground
         .stage("limit", ground::limited(limit, ROUND_TRIP), &toml)
         .await;
     ground::known_contacts(&stage, rows).await;
+    stage
+}
+
+/// The share of what the limit allows that a sweep updates.
+async fn share_of(ground: &Ground, stage: &Stage, limit: u32, over: Duration) -> f64 {
     let daemon = stage.start().await;
     daemon.post("/sweep").await;
     // What was asked at the start is still in the window: the count begins when it is not any more.
@@ -40,20 +91,7 @@ async fn at_a_limit(ground: &Ground, limit: u32) -> Vec<Measured> {
     let (to, took) = (updated(&stage.sandbox.world()), begun.elapsed());
     daemon.kill();
     let records = (to - from) as f64 * 100.0;
-    let share = records / took.as_secs_f64() / (f64::from(limit) / 10.0 * 100.0);
-    let refused = stage.sandbox.world().answered_with(429) as f64;
-    vec![
-        Measured::new(
-            format!(
-                "sweep at {limit}/10 s, 300 ms latency, over {} s: records/s ÷ (limit × 100)",
-                over.as_secs()
-            ),
-            Goal::AtLeast(0.94),
-            "",
-            vec![share],
-        ),
-        Measured::new("429s meanwhile", Goal::AtMost(0.0), "", vec![refused]),
-    ]
+    records / took.as_secs_f64() / (f64::from(limit) / 10.0 * 100.0)
 }
 
 /// Requests that have updated records so far; a sweep's are full, but for its last.
@@ -112,7 +150,10 @@ pub async fn without_limit(ground: &Ground) -> Vec<Measured> {
     let each = |of: fn(&Swept) -> f64| swept.iter().map(of).collect::<Vec<f64>>();
     vec![
         Measured::new(
-            format!("sweep of {rows} rows, limit off, Postgres and sandbox on the same cores"),
+            format!(
+                "sweep of {} rows, limit off, Postgres and sandbox on the same cores",
+                count(rows)
+            ),
             Goal::AtLeast(20_000.0),
             " rows/s",
             each(|swept| swept.rows as f64 / swept.seconds),

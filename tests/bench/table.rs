@@ -134,6 +134,11 @@ fn line(f: &mut fmt::Formatter<'_>, (topic, measured): &(&'static str, Option<Me
     )
 }
 
+/// How many of something, thousands apart.
+pub fn count(number_of: usize) -> String {
+    number(number_of as f64)
+}
+
 /// A number with three digits that count, thousands apart.
 fn number(value: f64) -> String {
     let size = value.abs();
