@@ -79,6 +79,15 @@ async fn without_a_mirror_a_holder_or_a_daemon_it_says_where_to_look() {
         code == Some(78) && stderr.contains("[mirror]"),
         "{code:?} {stderr}"
     );
+    let some = served(Desk::new("complete", None), true);
+    let deals = super::mirrored_routes::mirror(&[Mirrored::Deals]);
+    some.board.set_mirror(Some(deals));
+    let (code, _, stderr) = mirror(&some.settings.socket, &["companies"]).await;
+    assert!(
+        code == Some(78) && stderr.contains("`objects`"),
+        "{code:?} {stderr}"
+    );
+    assert_eq!(mirror(&some.settings.socket, &["deals"]).await.0, Some(0));
     let standby = served(Desk::of_standby(), true);
     let (code, _, stderr) = mirror(&standby.settings.socket, &[]).await;
     assert!(

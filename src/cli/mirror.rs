@@ -46,7 +46,7 @@ impl Kinds {
 /// 75 if it was cut short.
 pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Result<u8, Failure> {
     let daemon = Daemon::find(surroundings)?;
-    refuse_off(&daemon).await?;
+    refuse_off(&daemon, arguments.kinds).await?;
     let mut path = format!("/api/admin/hubspot/sync/{}", arguments.kinds.word());
     if let Some(limit) = arguments.limit {
         path.push_str(&format!("?limit={limit}"));
@@ -71,13 +71,19 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: Arguments) -> Re
 }
 
 /// A mirror that is off is a matter of the configuration, not of time.
-async fn refuse_off(daemon: &Daemon) -> Result<(), Failure> {
+async fn refuse_off(daemon: &Daemon, kinds: Kinds) -> Result<(), Failure> {
     let status = daemon.ask(Method::GET, "/status", Some(SOON)).await?.accepted()?;
-    if status.json()?["mirror"].is_object() {
+    let status = status.json()?;
+    let Some(mirrored) = status["mirror"]["kinds"].as_object() else {
+        let off = Failure::new(exit::CONFIGURATION, anyhow!("the mirror is off"));
+        return Err(off.hint("add a [mirror] section to the configuration, then: hubsyncd reload"));
+    };
+    let name = kinds.word();
+    if matches!(kinds, Kinds::All) || mirrored.contains_key(name) {
         return Ok(());
     }
-    let off = Failure::new(exit::CONFIGURATION, anyhow!("the mirror is off"));
-    Err(off.hint("add a [mirror] section to the configuration, then: hubsyncd reload"))
+    let left_out = Failure::new(exit::CONFIGURATION, anyhow!("{name} are not mirrored"));
+    Err(left_out.hint("add them to `objects` of [mirror] in the configuration, then: hubsyncd reload"))
 }
 
 /// How it goes: records of a kind, or what keeps them away.
