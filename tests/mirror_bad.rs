@@ -26,6 +26,11 @@ async fn a_list_that_repeats_or_forgets_its_cursor_is_listed_anew_and_then_given
             .fault(Fault::named(fault).unwrap().on(Endpoint::List).after(1));
         pulled(&daemon, "contacts").await;
         assert_same(&stage).await;
+        stage
+            .sandbox
+            .fault(Fault::named(fault).unwrap().on(Endpoint::List).after(1));
+        let body = pulled(&daemon, "contacts?limit=150").await;
+        assert_eq!((&body["synced"], &body["updated"]), (&0.into(), &150.into()));
         // Again and again:
         stage
             .sandbox

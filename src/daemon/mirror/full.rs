@@ -86,18 +86,35 @@ impl Pass<'_> {
     /// Lists the first so many.
     pub(super) async fn first(&self, count: u64, tally: &mut Tally) -> Result<(), Cut> {
         let names = self.names().await?;
+        match self.list_first(&names, count, tally).await {
+            Err(Cut::Anew(why)) => {
+                warn!(kind = self.kind.name(), "the list begins anew: {why}");
+                let carried = tally.synced;
+                *tally = Tally {
+                    synced: carried,
+                    ..Tally::default()
+                };
+                let listed = self.list_first(&names, count, tally).await;
+                tally.updated = tally.updated.saturating_sub(carried);
+                listed
+            }
+            listed => listed,
+        }
+    }
+
+    async fn list_first(&self, names: &Names, count: u64, tally: &mut Tally) -> Result<(), Cut> {
         let mut trail = Trail::default();
         let mut after: Option<String> = None;
         let mut left = count;
         while left > 0 {
             let limit = usize::try_from(left).unwrap_or(PAGE).min(PAGE);
-            let page = self.page(&names, after.as_deref(), limit).await?;
+            let page = self.page(names, after.as_deref(), limit).await?;
             trail.follow(
                 after.as_deref(),
                 page.ids.iter().flatten().map(String::as_str),
                 page.next.as_deref(),
             )?;
-            tally.add(self.store(&names, &page, None).await?);
+            tally.add(self.store(names, &page, None).await?);
             left = left.saturating_sub(page.ids.len() as u64);
             match page.next {
                 Some(next) => after = Some(next),
