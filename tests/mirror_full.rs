@@ -79,6 +79,22 @@ async fn what_hubspot_archived_deleted_and_merged_is_found_by_the_next_full_pass
 }
 
 #[tokio::test]
+async fn what_somebody_did_to_a_table_is_mended_and_counted_by_the_next_full_pass() {
+    let (stage, daemon) = standing("mirror_emptied", 120).await;
+    stage.sql("TRUNCATE hubsyncd.mirror_contacts").await;
+    let body = pulled(&daemon, "contacts").await;
+    assert_eq!(body["synced"], 120, "{body}");
+    assert_same(&stage).await;
+    assert_eq!(daemon.status().await["mirror"]["kinds"]["contacts"]["total"], 120);
+    stage.sql("DROP TABLE hubsyncd.mirror_deals CASCADE").await;
+    let (code, body) = sync(&daemon, "deals").await;
+    assert!(
+        code == 502 && body["error"].as_str().unwrap().contains("`hubsyncd setup`"),
+        "{code} {body}"
+    );
+}
+
+#[tokio::test]
 async fn a_list_that_is_empty_or_short_deletes_nothing() {
     let (stage, daemon) = standing("mirror_short", 250).await;
     stage

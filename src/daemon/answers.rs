@@ -3,6 +3,7 @@
 use super::board::{Board, Lease};
 use super::exit::USAGE;
 use super::glance::Glance;
+use super::mirror::mended;
 use super::mirror::request::{self, Extent, Pulls};
 use super::operations::{
     MirrorPage, NotReloaded, Operations, Page, Refused, Ticket, TicketState, WaitingRow,
@@ -225,7 +226,7 @@ impl Operations for Answers {
         async move {
             let session = self.pool.get().await.map_err(unavailable)?;
             let page = mirrored::page(&session, kind, from.as_deref(), limit).await;
-            let page = page.map_err(unavailable)?;
+            let page = page.map_err(|error| Refused::Unavailable(mended(&error)))?;
             Ok(MirrorPage {
                 records: page.records,
                 next: page.next,
@@ -247,7 +248,8 @@ impl Operations for Answers {
     fn standings(&self) -> BoxFuture<'_, Result<Vec<(String, String)>, Refused>> {
         async move {
             let session = self.pool.get().await.map_err(unavailable)?;
-            mirrored::standings(&session).await.map_err(unavailable)
+            let standings = mirrored::standings(&session).await;
+            standings.map_err(|error| Refused::Unavailable(mended(&error)))
         }
         .boxed()
     }

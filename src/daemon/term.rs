@@ -120,6 +120,7 @@ impl Term {
         };
         let puller = Puller {
             troubles: Mirrored::ALL.map(|_| Trouble::new()),
+            unread: Trouble::new(),
             door: Arc::clone(&self.door),
             pool: Arc::clone(&shared.pool),
             client: Arc::clone(&self.client),

@@ -218,6 +218,9 @@ async fn records(
     let read = first(&operations, &wanted, Source::Postgres).await;
     match read {
         Ok(page) => {
+            if let Some(past) = desk.unread[kind as usize].succeeded() {
+                tracing::info!(kind = kind.name(), "the mirror can be read again, {past}");
+            }
             let mut more = String::new();
             if page.stale {
                 more.push_str(",\"stale\":true");
@@ -228,11 +231,13 @@ async fn records(
             Ok(told_by(operations, wanted, Source::Postgres, page, more))
         }
         Err(why) => {
-            tracing::warn!(
-                kind = kind.name(),
-                "the mirror cannot be read, HubSpot is asked instead: {}",
-                why.words
-            );
+            if let Some(still) = desk.unread[kind as usize].failed() {
+                tracing::warn!(
+                    kind = kind.name(),
+                    "{still}the mirror cannot be read, HubSpot is asked instead: {}",
+                    why.words
+                );
+            }
             let more = format!(",\"fallback\":{}", serde_json::Value::from(why.words.as_str()));
             answered(operations, wanted, Source::HubSpot, more)
                 .await

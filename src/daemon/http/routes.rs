@@ -8,6 +8,8 @@ use super::parameters::{Parameters, check_parameters};
 use crate::daemon::health::{self, Verdict};
 use crate::daemon::operations::{NotReloaded, Page, Refused, TicketState};
 use crate::daemon::status::{Status, TriggerAnswer, ordered};
+use crate::daemon::trouble::Trouble;
+use crate::mapping::Mirrored;
 use crate::sync::report::{self, Run, Summary};
 use axum::extract::State;
 use axum::handler::Handler;
@@ -38,6 +40,8 @@ pub(super) type Shared = State<Arc<Desk>>;
 pub(super) struct Desk {
     pub(super) context: Arc<Context>,
     pub(super) gate: Gate,
+    /// That a kind of the mirror cannot be read, by kind.
+    pub(super) unread: [Trouble; 3],
     waiting: AtomicUsize,
 }
 
@@ -87,6 +91,7 @@ fn finish(router: Router<Arc<Desk>>, context: Arc<Context>, gate: Gate) -> Route
     let desk = Desk {
         context,
         gate: gate.clone(),
+        unread: Mirrored::ALL.map(|_| Trouble::new()),
         waiting: AtomicUsize::new(0),
     };
     router

@@ -57,6 +57,17 @@ fn told(failed: &Failed) -> String {
     format!("{}; {advice}", chain(failed))
 }
 
+/// What Postgres refuses, and what mends it where that is known.
+pub(in crate::daemon) fn mended(error: &postgres::Error) -> String {
+    match error.kind {
+        ErrorKind::Schema | ErrorKind::Denied => format!(
+            "{}; `hubsyncd setup` makes the mirror's tables and grants the daemon's role what it needs",
+            chain(error)
+        ),
+        _ => chain(error),
+    }
+}
+
 /// Which of HubSpot's limits a request counts against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Limit {
@@ -148,7 +159,7 @@ impl Pass<'_> {
                 Err(error) => {
                     let passes = matches!(error.kind, ErrorKind::Unreachable | ErrorKind::Busy);
                     if !passes || begun.elapsed() >= self.puller.give_up {
-                        return Err(Cut::Because(chain(&error)));
+                        return Err(Cut::Because(mended(&error)));
                     }
                     debug!(kind = self.kind.name(), "written again: {}", chain(&error));
                     self.rest(pauses.next()).await?;

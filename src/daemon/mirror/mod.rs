@@ -15,6 +15,8 @@ mod pull;
 pub mod request;
 pub mod state;
 
+pub(super) use ask::mended;
+
 use super::board::Board;
 use super::door::Door;
 use super::lease::Hold;
@@ -32,7 +34,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 /// How often the clock is looked at.
 const CLOCK: Duration = Duration::from_secs(1);
@@ -65,6 +67,8 @@ pub(super) struct Puller {
     pub(super) config: config::Mirror,
     /// For each kind, that its passes are cut.
     pub(super) troubles: [Trouble; 3],
+    /// That it cannot be read where the kinds stand.
+    pub(super) unread: Trouble,
     /// How long nothing could be had before a pull is cut short.
     pub(super) give_up: Duration,
     /// What is known of HubSpot's time, by kind.
@@ -152,6 +156,9 @@ impl Puller {
         };
         match read.await {
             Ok(((standings, now), last)) => {
+                if let Some(past) = self.unread.succeeded() {
+                    info!("where the mirror stands can be read again, {past}");
+                }
                 for standing in standings {
                     self.show(standing);
                 }
@@ -160,7 +167,12 @@ impl Puller {
                 Some(now.saturating_sub(micros()))
             }
             Err(error) => {
-                warn!("where the mirror stands cannot be read now: {}", chain(&error));
+                if let Some(still) = self.unread.failed() {
+                    warn!(
+                        "{still}where the mirror stands cannot be read now: {}",
+                        mended(&error)
+                    );
+                }
                 None
             }
         }
@@ -251,11 +263,14 @@ impl Puller {
                         memory.aged.insert(kind, Instant::now() + 10 * CLOCK);
                     }
                 }
-                Err(error) => warn!(
-                    kind = kind.name(),
-                    "what is not confirmed cannot be written down now: {}",
-                    chain(&error)
-                ),
+                Err(error) => {
+                    memory.aged.insert(kind, Instant::now() + AGAIN);
+                    warn!(
+                        kind = kind.name(),
+                        "what is not confirmed cannot be written down now: {}",
+                        mended(&error)
+                    );
+                }
             }
         }
     }

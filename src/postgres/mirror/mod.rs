@@ -122,14 +122,24 @@ pub async fn give_up(session: &Session, generation: i64, kind: Mirrored) -> Resu
     .await
 }
 
-/// Ends a full pass: the kind is complete as of its begin.
+/// Ends a full pass: the kind is complete as of its begin. The counts are counted anew, so that what somebody else did to
+/// the table is in them too.
 ///
 /// # Errors
 /// As [`begin`].
 pub async fn complete(session: &Session, generation: i64, kind: Mirrored) -> Result<Standing, Error> {
-    let set = "complete_as_of = begun_at, caught_up_at = greatest(caught_up_at, begun_at), begun_at = NULL, \
-               cursor = NULL";
-    change(session, generation, kind, set, |step| step).await
+    let status =
+        |status: &str| format!("count(*) FILTER (WHERE NOT m.archived AND m.sync_status = '{status}')");
+    let set = format!(
+        "complete_as_of = begun_at, caught_up_at = greatest(caught_up_at, begun_at), begun_at = NULL, cursor = NULL, \
+         (synced, pending, error, archived) = (SELECT {}, {}, {}, count(*) FILTER (WHERE m.archived) \
+         FROM hubsyncd.mirror_{} m)",
+        status("synced"),
+        status("pending"),
+        status("error"),
+        kind.name()
+    );
+    change(session, generation, kind, &set, |step| step).await
 }
 
 /// An incremental pass has come so far; `begun_at` (microseconds since the Unix epoch) when it has ended.
