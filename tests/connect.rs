@@ -8,6 +8,7 @@ use hubsyncd::postgres::{Address, Error, ErrorKind, Pool, Session, connect::conn
 use std::error::Error as _;
 use std::time::Duration;
 use tokio::time::timeout;
+use tokio_postgres::types::Type;
 
 fn refusal(text: &str) -> String {
     let error = Address::parse(text).expect_err(text);
@@ -144,8 +145,8 @@ async fn settings_of_the_role_and_the_database_do_not_change_how_values_print() 
 async fn queries_of_one_session_overlap_and_are_answered_in_order() {
     let session = Database::new("pipeline").await.session().await;
     let ask = async |value: i32| -> i32 {
-        let statement = session.prepared("SELECT $1::int").await.unwrap();
-        session.query_one(&statement, &[&value]).await.unwrap().get(0)
+        let rows = session.query_typed("SELECT $1", &[(&value, Type::INT4)]).await;
+        rows.unwrap()[0].get(0)
     };
     assert_eq!(futures::join!(ask(1), ask(2), ask(3)), (1, 2, 3));
 }

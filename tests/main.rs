@@ -49,6 +49,7 @@ mod heirs;
 mod hostile;
 mod incomplete;
 mod journal;
+mod kept;
 mod lease;
 mod linkdoubts;
 mod links;

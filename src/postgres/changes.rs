@@ -22,9 +22,11 @@ pub(super) const XID_FIRST: &str = "pg_current_xact_id() IS NOT NULL";
 const LAST_SEQ: &str = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM hubsyncd.change_seq_seq";
 
 /// What the planner believes of a queue is what a vacuum found, which is often an empty table; it would then sort all
-/// rows that wait to return a hundred. Without a sort and a bitmap only the walk along the primary key is left. A
-/// transaction of its own, sent as one with the look, takes the settings back.
-const LOOK_BEGINS: &str = "BEGIN READ ONLY; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off";
+/// rows that wait to return a hundred. Without a sort, a bitmap and a scan of the table only the walk along the primary key
+/// is left, whatever the parameters are and however the queue grows: one plan serves all looks. A transaction of its own,
+/// sent as one with the look, takes the settings back.
+const LOOK_BEGINS: &str = "BEGIN READ ONLY; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off; \
+    SET LOCAL enable_seqscan = off; SET LOCAL plan_cache_mode = force_generic_plan";
 
 /// `age` of an xid is its distance from the next one to be assigned, which no other function tells without
 /// assigning it. One statement, hence one snapshot, for the horizon and the rows.
@@ -105,11 +107,12 @@ impl Looker {
             .collect();
         let steps = [
             Step::simple(LOOK_BEGINS),
-            Step::new(LAST_SEQ),
+            Step::new(LAST_SEQ).kept(),
             Step::new(LOOK)
                 .with(&self.objects, Type::TEXT_ARRAY)
                 .with(floors, Type::INT8_ARRAY)
-                .with(rooms, Type::INT8_ARRAY),
+                .with(rooms, Type::INT8_ARRAY)
+                .kept(),
             Step::simple("COMMIT"),
         ];
         let answers = pipeline::send(session, &steps).await;

@@ -6,14 +6,14 @@
 //! statements may take is silent for ever, whatever the network says of it: it is given up.
 
 use super::address::Address;
+use super::kept::Kept;
 use super::{Error, ErrorKind};
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Connection, Socket, Statement};
+use tokio_postgres::{Client, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// How long a server may take from the first byte to a session that is ready. Longer than making the TCP connection
@@ -29,7 +29,8 @@ const LOAN_MAX: Duration = Duration::from_secs(11 * 60);
 const PINNED: &str = "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; \
     SET extra_float_digits = 1; SET bytea_output = 'hex'; SET standard_conforming_strings = on; \
     SET client_min_messages = 'warning'; SET default_transaction_isolation = 'read committed'; \
-    SET idle_in_transaction_session_timeout = '30s'; SET idle_session_timeout = 0; SET statement_timeout = '5min'";
+    SET idle_in_transaction_session_timeout = '30s'; SET idle_session_timeout = 0; SET statement_timeout = '5min'; \
+    SET jit = off";
 
 /// A connection of the client library that nobody drives yet.
 pub(super) type Wire = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
@@ -38,26 +39,15 @@ pub(super) type Wire = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<S
 /// `extra_float_digits` 1, `bytea_output` hex, read committed).
 pub struct Session {
     client: Client,
-    statements: Mutex<HashMap<String, Statement>>,
+    kept: Kept,
     /// When it has to be given back.
     due: watch::Sender<Option<Instant>>,
 }
 
 impl Session {
-    /// Prepares a statement, once for this session.
-    ///
-    /// # Errors
-    /// What the server says about it, sorted by [`ErrorKind`].
-    pub async fn prepared(&self, sql: &str) -> Result<Statement, Error> {
-        let lock = || self.statements.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = lock().get(sql).cloned();
-        if let Some(statement) = known {
-            return Ok(statement);
-        }
-        let statement = self.client.prepare(sql).await;
-        let statement = statement.map_err(|error| Error::from_client("preparing a statement", error))?;
-        lock().insert(sql.to_owned(), statement.clone());
-        Ok(statement)
+    /// The statements that this session keeps.
+    pub(super) fn kept(&self) -> &Kept {
+        &self.kept
     }
 }
 
@@ -88,7 +78,7 @@ pub async fn connect(address: &Address, purpose: &str) -> Result<Session, Error>
         pin(&client).await?;
         Ok(Session {
             client,
-            statements: Mutex::default(),
+            kept: Kept::default(),
             due,
         })
     };

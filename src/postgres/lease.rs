@@ -18,7 +18,9 @@ pub(super) const IMPATIENT: &str = "SET idle_session_timeout = '10s'; SET tcp_ke
 
 /// Holds the lease's row to the end of the transaction, if its generation is still this one: one row, or none.
 pub(super) fn hold<'a>(generation: i64) -> Step<'a> {
-    Step::new(format!("SELECT 1 FROM {}", held("$1"))).with(generation, Type::INT8)
+    Step::new(format!("SELECT 1 FROM {}", held("$1")))
+        .with(generation, Type::INT8)
+        .kept()
 }
 
 /// The lease's row, held to the end of the transaction, as a part of a statement whose parameter is the generation.

@@ -17,6 +17,7 @@ pub mod failures;
 pub mod inspection;
 pub mod intent;
 pub mod inventory;
+mod kept;
 mod lease;
 pub mod links;
 pub mod mirror;

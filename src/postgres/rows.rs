@@ -6,6 +6,7 @@
 //! divides by zero) makes the whole read fail with [`ErrorKind::Rows`]; the caller halves.
 
 use super::catalog::Shape;
+use super::pipeline::{self, Step};
 use super::select::{self, Rows, Select, column};
 use super::{Error, ErrorKind, Session};
 use crate::mapping::Mapping;
@@ -16,6 +17,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{Client, Row};
+
+/// Planning a read by keys takes as long as running it, and the plan is the same for any keys.
+const READ_BEGINS: &str =
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL plan_cache_mode = force_generic_plan";
 
 /// How many rows a table has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -117,15 +122,17 @@ impl Reader {
             .filter(|(key, full)| **full && possible(key));
         let wanted: Vec<&str> = wanted.map(|(key, _)| &**key).collect();
         let doing = || format!("reading {} rows of {}", keys.len(), self.object);
-        let client: &Client = session;
-        let rows = client
-            .query_typed(
-                &self.by_key,
-                &[(&asked, Type::TEXT_ARRAY), (&wanted, Type::TEXT_ARRAY)],
-            )
-            .await
-            .map_err(|error| Error::from_client(doing(), error))?;
-        self.decode(&rows, doing)
+        let steps = [
+            Step::simple(READ_BEGINS),
+            Step::new(&self.by_key)
+                .with(asked, Type::TEXT_ARRAY)
+                .with(wanted, Type::TEXT_ARRAY)
+                .kept(),
+            Step::simple("COMMIT"),
+        ];
+        let answers = pipeline::send(session, &steps).await;
+        let answers = answers.map_err(|error| Error::from_client(doing(), error))?;
+        self.decode(&answers[1], doing)
     }
 
     /// Reads at most `limit` rows in key order, beginning after `after`.

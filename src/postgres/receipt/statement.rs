@@ -102,7 +102,7 @@ impl Statements {
             Strength::Id => &self.hold_ids,
             Strength::Touch => &self.hold_rows,
         };
-        Step::new(sql).with(keys, Type::TEXT_ARRAY)
+        Step::new(sql).with(keys, Type::TEXT_ARRAY).kept()
     }
 
     /// Asks for one row, failing where somebody holds it.
@@ -124,7 +124,7 @@ impl Statements {
     /// Takes the unmarked audit entries as far as nobody else holds them; answers their ids.
     pub(super) fn hold_entries(&self, ids: Vec<i64>) -> Option<Step<'_>> {
         let audit = self.audit.as_ref().filter(|_| !ids.is_empty())?;
-        Some(Step::new(&audit.hold).with(ids, Type::INT8_ARRAY))
+        Some(Step::new(&audit.hold).with(ids, Type::INT8_ARRAY).kept())
     }
 
     /// Which of the audit entries are there and unmarked.
@@ -145,12 +145,14 @@ impl Statements {
             .with(keys, Type::TEXT_ARRAY)
             .with(ids, Type::TEXT_ARRAY)
             .with(synced, Type::BOOL_ARRAY)
+            .kept()
     }
 
     pub(super) fn touch<'a>(&'a self, read_at: i64, keys: Vec<&'a str>) -> Step<'a> {
         Step::new(&self.touch)
             .with(read_at, Type::INT8)
             .with(keys, Type::TEXT_ARRAY)
+            .kept()
     }
 
     pub(super) fn mark(&self, read_at: i64, ids: Vec<i64>) -> Option<Step<'_>> {
@@ -158,14 +160,15 @@ impl Statements {
         Some(
             Step::new(&audit.mark)
                 .with(read_at, Type::INT8)
-                .with(ids, Type::INT8_ARRAY),
+                .with(ids, Type::INT8_ARRAY)
+                .kept(),
         )
     }
 
     /// Marks what the audit trigger collected while we wrote.
     pub(super) fn mark_collected(&self, read_at: i64) -> Option<Step<'_>> {
         let audit = self.audit.as_ref()?;
-        Some(Step::new(&audit.mark_collected).with(read_at, Type::INT8))
+        Some(Step::new(&audit.mark_collected).with(read_at, Type::INT8).kept())
     }
 
     /// Whether the HubSpot record of a row that is gone is archived.
