@@ -24,7 +24,7 @@ pub async fn measure(ground: &Ground) -> Vec<Measured> {
     let contacts = ground.scale(100_000, 500);
     let mut passes = Vec::new();
     let mut pages = Vec::new();
-    for _ in 0..ground.scale(4, 1) {
+    for _ in 0..ground.scale(3, 1) {
         let toml = format!("{UNLIMITED}{NO_SWEEP}[mirror]\nevery = \"10h\"\nobjects = [\"contacts\"]\n");
         let stage = ground.stage("mirror", Settings::default(), &toml).await;
         stage.sandbox.world().populate(Population {
