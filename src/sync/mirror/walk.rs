@@ -90,10 +90,7 @@ impl Walk {
                 let highest = highest.filter(|id| above.is_none_or(|above| *id > above));
                 Some(Ask::Within(at, Some(highest.ok_or(Stuck)?)))
             }
-            Ask::Within(at, _) => {
-                self.reached = self.reached.max(at.saturating_add(1));
-                Some(Ask::After(at))
-            }
+            Ask::Within(at, _) => Some(Ask::After(at)),
             Ask::From(at) | Ask::After(at) if more => {
                 let last = times().max().ok_or(Stuck)?.max(at);
                 let least = times().min().unwrap_or(last);

@@ -68,55 +68,176 @@ fn before() -> impl Strategy<Value = Before> {
     (prop_oneof![Just(0), 0i64..2_000, 0i64..900_000], modified)
 }
 
-proptest! {
-    #[test]
-    fn every_modification_is_read_whatever_moves_lags_and_shares_its_time(
-        happenings in prop::collection::vec(before(), 1..60), walks in 1usize..6, skew in -1_000_000i64..1_000_000,
-    ) {
-        let mut portal = Portal { now: 10_000_000, ..Portal::default() };
+/// A portal, what walk after walk has read of it, and where the next one begins.
+struct Follower {
+    portal: Portal,
+    /// How far the clock here is ahead of the portal's.
+    skew: i64,
+    read: BTreeMap<u64, i64>,
+    horizon: Horizon,
+    from: i64,
+}
+
+/// What a walk asked and heard.
+#[derive(Debug, Default)]
+struct Walked {
+    questions: usize,
+    /// The moments of the records that were shown, however often.
+    shown: Vec<i64>,
+    ended: bool,
+}
+
+impl Follower {
+    fn new(skew: i64) -> Follower {
+        let mut portal = Portal {
+            now: 10_000_000,
+            ..Portal::default()
+        };
         for id in 0..25 {
             portal.modify(id, 0);
         }
         portal.pass(1);
-        let mut read: BTreeMap<u64, i64> = BTreeMap::new();
-        let mut horizon = Horizon::default();
-        let mut from = 0;
-        let mut happenings = happenings.into_iter();
-        for walk in 0..walks + 2 {
-            if walk >= walks {
-                // Nothing happens any more, and the index catches up.
-                portal.pass(OVERLAP_MS);
-            }
-            let mut walked = Walk::new(from);
-            let (mut passed, mut first) = (None, true);
-            let mut steps = 0;
-            while let Some(ask) = walked.ask().cloned() {
-                if walk < walks && let Some((by, modified)) = happenings.next() {
-                    for (id, lag) in modified {
-                        portal.modify(id, lag);
-                    }
-                    portal.pass(by);
-                }
-                let (found, more) = portal.answer(&ask);
-                for (id, at) in &found {
-                    let at = at.unwrap();
-                    read.entry(id.unwrap()).and_modify(|read| *read = at.max(*read)).or_insert(at);
-                    horizon.see(at, portal.now + skew, portal.now);
-                }
-                if std::mem::take(&mut first) {
-                    passed = horizon.at(portal.now + skew);
-                    walked.set_until(portal.now);
-                }
-                prop_assert!(passed.is_none_or(|passed| passed <= portal.now));
-                walked.heard(&found, more).unwrap();
-                steps += 1;
-                prop_assert!(steps < 500, "the walk does not end");
-            }
-            let next = walked.next_from(passed);
-            prop_assert!(next >= from);
-            from = next;
+        Follower {
+            portal,
+            skew,
+            read: BTreeMap::new(),
+            horizon: Horizon::default(),
+            from: 0,
         }
-        prop_assert_eq!(read, portal.records);
+    }
+
+    /// Walks once, something happening before each question while there is something to happen; after `most` questions
+    /// it is cut. The next one begins where this one says, whether or not it was cut.
+    fn walk(&mut self, happenings: &mut impl Iterator<Item = Before>, most: usize) -> Walked {
+        let mut walk = Walk::new(self.from);
+        let (mut passed, mut told) = (None, Walked::default());
+        while let Some(ask) = walk.ask().cloned() {
+            if told.questions == most {
+                break;
+            }
+            if let Some((by, modified)) = happenings.next() {
+                for (id, lag) in modified {
+                    self.portal.modify(id, lag);
+                }
+                self.portal.pass(by);
+            }
+            let (found, more) = self.portal.answer(&ask);
+            let now = self.portal.now + self.skew;
+            for (id, at) in &found {
+                let (id, at) = (id.unwrap(), at.unwrap());
+                let read = self.read.entry(id).or_insert(at);
+                *read = at.max(*read);
+                self.horizon.see(at, now, self.portal.now);
+                told.shown.push(at);
+            }
+            if told.questions == 0 {
+                passed = self.horizon.at(now);
+                walk.set_until(self.portal.now);
+            }
+            assert!(
+                passed.is_none_or(|passed| passed <= self.portal.now),
+                "the time of HubSpot's that has passed is not ahead of it"
+            );
+            walk.heard(&found, more).unwrap();
+            told.questions += 1;
+            assert!(told.questions < 500, "the walk does not end");
+        }
+        told.ended = walk.ask().is_none();
+        let next = walk.next_from(passed);
+        assert!(next >= self.from, "no walk goes back");
+        self.from = next;
+        told
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_modification_is_read_whatever_moves_lags_shares_its_time_or_is_cut(
+        happenings in prop::collection::vec(before(), 1..60),
+        cuts in prop::collection::vec(prop_oneof![Just(usize::MAX), 0usize..12], 1..8),
+        skew in -1_000_000i64..1_000_000,
+    ) {
+        let mut follower = Follower::new(skew);
+        let mut happenings = happenings.into_iter();
+        for most in cuts {
+            follower.walk(&mut happenings, most);
+        }
+        // Nothing happens any more, and the index catches up.
+        follower.portal.pass(OVERLAP_MS);
+        follower.walk(&mut std::iter::empty(), usize::MAX);
+        prop_assert_eq!(&follower.read, &follower.portal.records);
+    }
+
+    #[test]
+    fn what_was_read_is_left_behind_so_that_a_quiet_portal_costs_one_question(
+        happenings in prop::collection::vec(before(), 0..40),
+        cuts in prop::collection::vec(prop_oneof![Just(usize::MAX), 0usize..12], 0..6),
+        skew in -1_000_000i64..1_000_000, rest in 0i64..1_000_000,
+    ) {
+        let mut follower = Follower::new(skew);
+        let mut happenings = happenings.into_iter();
+        for most in cuts {
+            follower.walk(&mut happenings, most);
+        }
+        follower.portal.pass(OVERLAP_MS);
+        // The first reads all that there is, however long it has been there. The second knows HubSpot's time by it.
+        for _ in 0..2 {
+            let walked = follower.walk(&mut std::iter::empty(), usize::MAX);
+            prop_assert!(walked.ended);
+            follower.portal.pass(OVERLAP_MS + 1 + rest);
+        }
+        let quiet = follower.walk(&mut std::iter::empty(), usize::MAX);
+        prop_assert_eq!((quiet.questions, quiet.shown), (1, Vec::new()));
+        // And what is modified after that is read alone.
+        follower.portal.modify(3, 0);
+        follower.portal.pass(1);
+        let at = follower.portal.records[&3];
+        let next = follower.walk(&mut std::iter::empty(), usize::MAX);
+        prop_assert_eq!((next.questions, next.shown), (1, vec![at]));
+        prop_assert_eq!(&follower.read, &follower.portal.records);
+    }
+
+    #[test]
+    fn a_walk_that_is_cut_again_and_again_gets_on_where_an_overlap_holds_less_than_it_reads(
+        gaps in prop::collection::vec(OVERLAP_MS / 3..OVERLAP_MS * 3, 10..40), skew in -1_000_000i64..1_000_000,
+    ) {
+        // One record at a time: an overlap holds three or four of them at most, which are two pages.
+        let mut follower = Follower::new(skew);
+        follower.portal = Portal { now: 10_000_000, ..Portal::default() };
+        for (id, gap) in gaps.iter().enumerate() {
+            follower.portal.modify(id as u64, 0);
+            follower.portal.pass(*gap);
+        }
+        let mut walks = 0;
+        while !follower.walk(&mut std::iter::empty(), 3).ended {
+            walks += 1;
+            prop_assert!(walks <= gaps.len(), "it does not get on");
+        }
+        prop_assert_eq!(&follower.read, &follower.portal.records);
+    }
+
+    #[test]
+    fn a_walk_asks_for_a_page_no_oftener_than_there_are_pages_and_moments(
+        moments in prop::collection::vec(0i64..12, 1..60),
+    ) {
+        let mut portal = Portal { now: 1_000, ..Portal::default() };
+        for (id, moment) in moments.iter().enumerate() {
+            portal.index.insert(id as u64, 1_000 + moment);
+        }
+        let mut walk = Walk::new(0);
+        let (mut read, mut questions) = (BTreeMap::new(), 0);
+        while let Some(ask) = walk.ask().cloned() {
+            let (found, more) = portal.answer(&ask);
+            read.extend(found.iter().map(|(id, at)| (id.unwrap(), at.unwrap())));
+            walk.heard(&found, more).unwrap();
+            questions += 1;
+            prop_assert!(questions < 500, "the walk does not end");
+        }
+        prop_assert_eq!(&read, &portal.index);
+        // Each page brings something new but for the last, and each moment is asked for once more at most, and left.
+        let moments: std::collections::BTreeSet<_> = moments.iter().collect();
+        prop_assert!(questions <= read.len().div_ceil(PAGE) + 3 * moments.len() + 1, "{questions} questions");
+        prop_assert_eq!(walk.next_from(Some(i64::MAX)), i64::MAX - OVERLAP_MS);
     }
 }
 
@@ -132,6 +253,37 @@ fn more_of_one_time_than_a_page_holds_is_read_by_id_and_left_behind() {
     assert_eq!(walk.ask(), Some(&Ask::After(7)));
     walk.heard(&[], false).unwrap();
     assert_eq!(walk.ask(), None);
+}
+
+#[test]
+fn a_full_page_behind_which_there_is_nothing_is_the_last() {
+    let mut walk = Walk::new(0);
+    let page: Vec<_> = (0..4).map(|id| (Some(id), Some(7))).collect();
+    walk.heard(&page, false).unwrap();
+    assert_eq!(walk.ask(), None);
+}
+
+#[test]
+fn a_walk_ends_although_records_are_modified_faster_than_they_are_read() {
+    let mut follower = Follower::new(0);
+    let modified = |turn: u64| (10, (0..2 * PAGE as u64).map(|id| (100 * turn + id, 0)).collect());
+    let mut for_ever = (1..).map(modified);
+    let walked = follower.walk(&mut for_ever, 100);
+    assert!(walked.ended, "{} questions", walked.questions);
+    follower.portal.pass(1);
+    follower.walk(&mut std::iter::empty(), usize::MAX);
+    assert_eq!(
+        follower.read, follower.portal.records,
+        "what it left is the next one's"
+    );
+}
+
+#[test]
+fn a_search_that_shows_older_ones_than_asked_for_does_not_hold_a_walk_back() {
+    let mut walk = Walk::new(7);
+    walk.heard(&[(Some(1), Some(3)), (Some(2), Some(5))], true)
+        .unwrap();
+    assert_eq!(walk.ask(), Some(&Ask::Within(7, None)));
 }
 
 #[test]
