@@ -1,7 +1,7 @@
 //! The configuration: what is read, what is refused, and in which words.
 
 use hubsyncd::config::{Config, Needs, Problem, Touch, socket_path};
-use hubsyncd::mapping::{Kind, Mapping, Null, On};
+use hubsyncd::mapping::{Kind, Mapping, Mirrored, Null, On};
 use secrecy::ExposeSecret;
 use std::collections::HashMap;
 use std::path::Path;
@@ -86,6 +86,126 @@ fn the_shipped_example_is_right_also_where_it_is_commented_out() {
         config.mapping.objects[0].properties[1].null,
         Null::Literal("0".to_owned())
     );
+}
+
+#[test]
+fn the_mirror_is_off_without_its_section_and_has_the_defaults_with_an_empty_one() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    assert_eq!(parse("").unwrap().mirror, None);
+    let mirror = |keys: &str| parse(&format!("[mirror]\n{keys}")).unwrap().mirror.unwrap();
+    let periods = |keys: &str| {
+        let mirror = mirror(keys);
+        (mirror.every, mirror.full_every, mirror.stale_after)
+    };
+    assert_eq!(periods(""), (HOUR, 12 * HOUR, 24 * HOUR));
+    assert_eq!(mirror("").objects, Mirrored::ALL);
+    // What the file says of one period, the others follow.
+    assert_eq!(periods("stale-after = \"10h\""), (HOUR, 5 * HOUR, 10 * HOUR));
+    assert_eq!(periods("stale-after = \"3d\""), (HOUR, 12 * HOUR, 72 * HOUR));
+    assert_eq!(periods("full-every = \"30m\""), (HOUR / 2, HOUR / 2, 24 * HOUR));
+    assert_eq!(
+        periods("stale-after = \"10s\""),
+        (HOUR / 720, HOUR / 720, HOUR / 360)
+    );
+    assert_eq!(
+        periods("every = \"1s\"\nfull-every = \"1m\"\nstale-after = \"61s\""),
+        (HOUR / 3600, HOUR / 60, Duration::from_secs(61))
+    );
+    assert_eq!(
+        periods("every = \"7d\"\nfull-every = \"30d\"\nstale-after = \"60d\""),
+        (7 * 24 * HOUR, 30 * 24 * HOUR, 60 * 24 * HOUR)
+    );
+    assert_eq!(
+        mirror("objects = [\"deals\", \"contacts\"]").objects,
+        [Mirrored::Contacts, Mirrored::Deals],
+        "in their own order"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_the_mirror_is_said_with_its_line_and_what_would_be_right() {
+    for (keys, said) in [
+        (
+            "evry = \"1h\"",
+            "2: mirror.evry: unknown setting (did you mean `every`?)",
+        ),
+        ("every = 5", "2: mirror.every: "),
+        ("every = \"soon\"", "2: mirror.every: \"soon\" is no duration"),
+        ("every = \"999ms\"", "2: mirror.every: \"999ms\" is out of range"),
+        (
+            "every = \"8d\"\nfull-every = \"9d\"\nstale-after = \"20d\"",
+            "2: mirror.every: \"8d\" is out of range",
+        ),
+        ("every = \"13h\"", "2: mirror.every: is longer than `full-every`"),
+        (
+            "every = \"2h\"\nfull-every = \"1h\"",
+            "2: mirror.every: is longer than `full-every` (incremental passes run between",
+        ),
+        ("full-every = true", "2: mirror.full-every: "),
+        (
+            "full-every = \"0s\"",
+            "2: mirror.full-every: \"0s\" is out of range",
+        ),
+        (
+            "full-every = \"31d\"\nstale-after = \"59d\"",
+            "2: mirror.full-every: \"31d\" is out of range",
+        ),
+        (
+            "full-every = \"24h\"",
+            "2: mirror.full-every: is not below `stale-after` (records would count as pending",
+        ),
+        (
+            "stale-after = \"1s\"",
+            "2: mirror.stale-after: \"1s\" is out of range",
+        ),
+        (
+            "stale-after = \"61d\"",
+            "2: mirror.stale-after: \"61d\" is out of range",
+        ),
+        ("objects = \"contacts\"", "2: mirror.objects: "),
+        ("objects = [1]", "2: mirror.objects: "),
+        (
+            "objects = []",
+            "2: mirror.objects: is empty (name what is to be mirrored, or take the section out)",
+        ),
+        (
+            "objects = [\"deals\", \"deals\"]",
+            "2: mirror.objects: \"deals\" stands there twice (name it once)",
+        ),
+        (
+            "objects = [\"contact\"]",
+            "2: mirror.objects: \"contact\" cannot be mirrored (any of \"contacts\", \"companies\" and \"deals\")",
+        ),
+    ] {
+        let text = refused(&format!("[mirror]\n{keys}\n"));
+        assert!(
+            text.contains(&format!("hubsyncd.toml:{said}")),
+            "{keys}: {said}\nis not in\n{text}"
+        );
+        assert_eq!(text.lines().count(), 1, "{keys}: {text}");
+    }
+    let text = refused("mirror = \"on\"\n");
+    assert!(text.contains("hubsyncd.toml:1: mirror: "), "{text}");
+    // Several at once.
+    let text = refused("[mirror]\nevery = \"x\"\nobjects = [\"a\", \"b\"]\nstale-after = \"1s\"\n");
+    assert_eq!(text.lines().count(), 4, "{text}");
+}
+
+#[test]
+fn the_mirror_of_the_shipped_example_says_the_defaults() {
+    let example = include_str!("../systemd/hubsyncd.toml");
+    let section = example.split_once("# [mirror]\n").unwrap().1;
+    let section = section.split_once("\n\n").unwrap().0;
+    let lines = section.lines().map(|line| line.trim_start_matches("# "));
+    let section: String = lines.map(|line| format!("{line}\n")).collect();
+    for key in ["every", "full-every", "stale-after", "objects"] {
+        assert!(
+            section.contains(&format!("\n{key} = ")) || section.starts_with(key),
+            "{key}"
+        );
+    }
+    let told = parse(&format!("[mirror]\n{section}")).unwrap().mirror;
+    assert_eq!(told, parse("[mirror]\n").unwrap().mirror);
 }
 
 #[test]

@@ -17,10 +17,12 @@ pub(super) fn read<'a>(findings: &'a Findings<'a>, root: &Section<'a>) -> Option
     let every = table.duration("every", SECOND, 7 * DAY);
     let full_every = table.duration("full-every", SECOND, 30 * DAY);
     let stale_after = table.duration("stale-after", 2 * SECOND, 60 * DAY);
+    let stale_after = stale_after.unwrap_or(DAY);
+    let full_every = full_every.unwrap_or_else(|| (12 * HOUR).min(stale_after / 2));
     let mirror = Mirror {
-        stale_after: stale_after.unwrap_or(DAY),
-        full_every: full_every.unwrap_or_else(|| (12 * HOUR).min(stale_after.unwrap_or(DAY) / 2)),
-        every: every.unwrap_or_else(|| HOUR.min(full_every.unwrap_or(HOUR))),
+        stale_after,
+        full_every,
+        every: every.unwrap_or_else(|| HOUR.min(full_every)),
         objects: table
             .read("objects", |_| Ok(()))
             .map_or_else(|| Mirrored::ALL.to_vec(), |()| objects(&table)),
