@@ -1,17 +1,8 @@
 //! What HubSpot may answer and should not: the pass says so, loses nothing, and goes on.
 
-use crate::support::daemon::{Daemon, Stage};
-use crate::support::mirroring::{assert_counted, assert_same, complete, mirrored, populate, pulled, sync};
-use hubsyncd::sandbox::{Endpoint, Fault, Settings};
+use crate::support::mirroring::{assert_counted, assert_same, pulled, standing, sync};
+use hubsyncd::sandbox::{Endpoint, Fault};
 use serde_json::Value;
-
-async fn standing(hint: &str, contacts: usize) -> (Stage, Daemon) {
-    let stage = mirrored(hint, Settings::default(), "").await;
-    populate(&stage, contacts);
-    let daemon = stage.start().await;
-    complete(&stage).await;
-    (stage, daemon)
-}
 
 #[tokio::test]
 async fn a_list_that_repeats_or_forgets_its_cursor_is_listed_anew_and_then_given_up_with_a_reason() {

@@ -1,31 +1,10 @@
 //! Incremental passes: what was modified is followed, through lag, equal times and our own writes.
 
-use crate::support::daemon::{CONTACTS, Daemon, Stage};
-use crate::support::mirroring::{asked, assert_same, complete, mirrored, now, populate};
+use crate::support::daemon::CONTACTS;
+use crate::support::mirroring::{asked, assert_same, followed, following, mirrored, now, populate};
 use crate::support::{wait_until, wait_within};
 use hubsyncd::sandbox::{Endpoint, Fault, Settings};
 use std::time::Duration;
-
-/// A mirror that looks for changes every second.
-async fn following(hint: &str, settings: Settings, contacts: usize) -> (Stage, Daemon) {
-    let mut stage = mirrored(hint, settings, "").await;
-    stage.toml = stage.toml.replace("every = \"1h\"", "every = \"1s\"");
-    populate(&stage, contacts);
-    let daemon = stage.start().await;
-    complete(&stage).await;
-    (stage, daemon)
-}
-
-/// Waits for an incremental pass of every kind that began after now.
-async fn followed(stage: &Stage) {
-    let at = stage.value("SELECT clock_timestamp()").await.unwrap();
-    stage
-        .wait_value(
-            &format!("SELECT count(*) FROM hubsyncd.mirror_state WHERE caught_up_at > '{at}'"),
-            "3",
-        )
-        .await;
-}
 
 #[tokio::test]
 async fn changes_and_new_records_come_with_their_associations_and_a_quiet_portal_costs_a_search_a_kind() {

@@ -1,20 +1,11 @@
 //! Full passes: everything is listed, whatever dies goes on, and only what HubSpot says is gone goes.
 
-use crate::support::daemon::{Daemon, Stage};
 use crate::support::mirroring::{
-    asked, assert_counted, assert_same, complete, mirrored, now, populate, pulled, sync,
+    asked, assert_counted, assert_same, complete, mirrored, now, populate, pulled, standing, sync,
 };
 use crate::support::{DEADLINE, wait_until};
 use hubsyncd::sandbox::{Endpoint, Fault, Property, Settings, When};
-
-/// A portal of so many contacts that is mirrored.
-async fn standing(hint: &str, contacts: usize) -> (Stage, Daemon) {
-    let stage = mirrored(hint, Settings::default(), "").await;
-    populate(&stage, contacts);
-    let daemon = stage.start().await;
-    complete(&stage).await;
-    (stage, daemon)
-}
+use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn a_start_mirrors_everything_with_the_fewest_requests_and_a_second_pass_changes_nothing() {
@@ -203,6 +194,30 @@ async fn nine_hundred_properties_are_read_by_id_and_all_kept() {
     };
     stage.wait_value(&format!("SELECT properties ->> 'a_property_of_many_001' FROM hubsyncd.mirror_contacts WHERE hubspot_id = '{id}'"), "new").await;
     drop(daemon);
+}
+
+#[tokio::test]
+async fn ten_thousand_associations_in_a_page_are_compared_with_those_that_are_here_in_no_time() {
+    let stage = mirrored("mirror_dense", Settings::default(), "").await;
+    {
+        let mut world = stage.sandbox.world();
+        let contacts: Vec<String> = (0..100)
+            .map(|_| world.create("0-1", [("firstname", "Ana")]))
+            .collect();
+        for _ in 0..100 {
+            let company = world.create("0-2", [("name", "Everybody's")]);
+            for contact in &contacts {
+                world.associate(("0-1", contact), ("0-2", &company));
+            }
+        }
+    }
+    let daemon = stage.start().await;
+    complete(&stage).await;
+    // Comparing each with each took fifteen seconds for each of the two kinds.
+    let begun = Instant::now();
+    pulled(&daemon, "all").await;
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert_same(&stage).await;
 }
 
 #[tokio::test]
