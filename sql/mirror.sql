@@ -83,7 +83,8 @@ CREATE TABLE IF NOT EXISTS hubsyncd.mirror_state (
     kind            text        PRIMARY KEY CHECK (kind IN ('contacts', 'companies', 'deals')),
     pass            bigint      NOT NULL DEFAULT 0,   -- the full pass that goes on, or went last
     begun_at        timestamptz,                      -- when the one that goes on began; null: none does
-    cursor          text,                             -- where it goes on in HubSpot's list; null: at its beginning
+    cursor          text,                             -- where it goes on in HubSpot's list; null: at its beginning;
+                                                      -- empty: all is listed, and what was not seen is asked for by id
     listed          bigint      NOT NULL DEFAULT 0,   -- records it has listed so far
     modified_from   bigint,                           -- from when on the next incremental pass asks for changes,
                                                       -- milliseconds since 1970 by HubSpot's clock

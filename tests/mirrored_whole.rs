@@ -76,6 +76,7 @@ async fn after_changes_deletions_and_merges_the_mirror_is_what_hubspot_has() {
     first.tell("full pass into empty tables", minimum);
     assert_eq!(differences(&stage, Strictly::Yes).await, Vec::<String>::new());
 
+    let before = stage.sandbox.world().now_ms();
     upheaval(&mut stage.sandbox.world(), population);
     let changed_at = stage.sandbox.world().now_ms();
     let asked = stage.sandbox.world().count(Endpoint::Any);
@@ -94,7 +95,7 @@ async fn after_changes_deletions_and_merges_the_mirror_is_what_hubspot_has() {
     let incremental = Figures::since(&stage, &daemon, begun, asked);
     incremental.tell("incremental passes", 0);
     assert_eq!(
-        differences(&stage, Strictly::ButForTheGone).await,
+        differences(&stage, Strictly::ForTheModified(before)).await,
         Vec::<String>::new()
     );
 
@@ -202,11 +203,25 @@ fn fewest_requests(world: &World) -> u64 {
     pages as u64
 }
 
-/// Whether records that are gone from HubSpot, and associations that changed alone, may differ.
+/// What may differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Strictly {
+    /// Nothing.
     Yes,
-    ButForTheGone,
+    /// What incremental passes cannot see. They ask HubSpot for what was modified at this time (milliseconds) or later, so
+    /// a record that is gone is still here: a search shows nothing of it. And HubSpot does not count an association as a
+    /// modification: what a record is associated with is read when the record itself was modified, and is compared for
+    /// those; what came or went at a record that is otherwise as it was, the next full pass finds.
+    ForTheModified(i64),
+}
+
+impl Strictly {
+    fn compares(self, record: &Record) -> bool {
+        match self {
+            Strictly::Yes => true,
+            Strictly::ForTheModified(since) => record.updated_ms() >= since,
+        }
+    }
 }
 
 /// Where the mirror differs from the portal, at most a few of each kind.
@@ -245,9 +260,7 @@ async fn differences(stage: &Stage, strictly: Strictly) -> Vec<String> {
             );
         }
     }
-    if strictly == Strictly::Yes {
-        found.extend(links(stage, &session).await);
-    }
+    found.extend(links(stage, &session, strictly).await);
     let more = found.len();
     found.truncate(8);
     if more > 8 {
@@ -272,23 +285,29 @@ fn same(record: &Record, told: &BTreeMap<String, Option<String>>) -> bool {
     set == held && id == Some(record.id())
 }
 
-async fn links(stage: &Stage, session: &hubsyncd::postgres::Session) -> Vec<String> {
+async fn links(stage: &Stage, session: &hubsyncd::postgres::Session, strictly: Strictly) -> Vec<String> {
     let sql = "SELECT from_kind, from_id, to_kind, to_id FROM hubsyncd.mirror_association";
     let rows = session.query(sql, &[]).await.unwrap();
-    let here: BTreeSet<[String; 4]> = rows
+    let mut here: BTreeSet<[String; 4]> = rows
         .iter()
         .map(|row| [row.get(0), row.get(1), row.get(2), row.get(3)])
         .collect();
     let mut there = BTreeSet::new();
+    let mut compared = BTreeSet::new();
     let world = stage.sandbox.world();
     for (kind, object, _) in KINDS {
-        for record in world.records(object) {
+        for record in world.records(object).filter(|record| strictly.compares(record)) {
+            compared.insert((kind, record.id()));
             for (other, to, _) in KINDS {
                 for link in world.associations(object, &record.id(), to) {
                     there.insert([kind.to_owned(), record.id(), other.to_owned(), link.to]);
                 }
             }
         }
+    }
+    if strictly != Strictly::Yes {
+        assert!(compared.len() > 100, "most of the upheaval modifies records");
+        here.retain(|[kind, id, ..]| compared.contains(&(kind.as_str(), id.clone())));
     }
     let missing = there.difference(&here).map(|link| format!("{link:?} is missing"));
     let gone = here

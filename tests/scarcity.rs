@@ -2,7 +2,7 @@
 //! midnight all of it drains.
 
 use crate::support::daemon::{CONTACTS, Daemon, QUICK, Stage};
-use crate::support::sweeping::{counts, known_contacts};
+use crate::support::sweeping::{before_midnight, counts, known_contacts};
 use crate::support::wait_until;
 use hubsyncd::sandbox::{Settings, World};
 use std::time::Duration;
@@ -30,19 +30,6 @@ async fn wait_health(daemon: &Daemon, status: &str, words: &str) {
 fn written(world: &World, credits: &str) -> usize {
     let is = |record: &&hubsyncd::sandbox::Record| record.get("sj_credits") == Some(credits);
     world.records(CONTACTS).filter(is).count()
-}
-
-/// Moves the portal's clock so that its next midnight, by its own zone, is so far away.
-fn before_midnight(stage: &Stage, left: Duration) {
-    let now = jiff::Timestamp::from_millisecond(stage.sandbox.world().now_ms()).unwrap();
-    let now = now.to_zoned(jiff::tz::TimeZone::get("US/Eastern").unwrap());
-    let midnights = [1, 2].map(|days| now.checked_add(jiff::Span::new().days(days)).unwrap());
-    let aways = midnights.map(|day| {
-        let midnight = day.start_of_day().unwrap();
-        Duration::try_from(now.duration_until(&midnight)).unwrap()
-    });
-    let away = aways.into_iter().find(|away| *away > left).unwrap();
-    stage.sandbox.advance(away - left);
 }
 
 async fn set_credits(stage: &Stage, credits: &str) {

@@ -22,8 +22,12 @@ use crate::sync::report::{Cause, CauseName, Failure, Run, chain};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+
+/// How often somebody who waits for a pull looks whether another daemon holds the lease.
+const LEASE_LOOK: Duration = Duration::from_secs(1);
 
 /// Answers from the database and the sweeper.
 pub(super) struct Answers {
@@ -208,11 +212,18 @@ impl Operations for Answers {
 
     fn pulled(&self, id: String) -> BoxFuture<'_, Result<Arc<Pulled>, Refused>> {
         async move {
-            let ended = tokio::select! {
-                pulled = self.pulls.wait(&id) => pulled,
-                () = self.stop.cancelled() => None,
+            // Who asks before it is known who holds the lease is told once another daemon turns out to.
+            let stands_by = async {
+                while self.pulls.runs(&id) || self.refuse_standby().is_ok() {
+                    tokio::time::sleep(LEASE_LOOK).await;
+                }
             };
-            ended.ok_or_else(|| Refused::Unavailable("the daemon stops".to_owned()))
+            tokio::select! {
+                Some(pulled) = self.pulls.wait(&id) => return Ok(pulled),
+                () = stands_by => self.refuse_standby()?,
+                () = self.stop.cancelled() => {}
+            }
+            Err(Refused::Unavailable("the daemon stops".to_owned()))
         }
         .boxed()
     }

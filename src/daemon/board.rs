@@ -5,9 +5,10 @@
 
 use super::metrics::Meters;
 use super::mirror::state::MirrorState;
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, Mirrored};
 use crate::sync::change::ObjectIndex;
 use crate::sync::history::{History, Minute};
+use crate::sync::mirror::Tally;
 use crate::sync::report::{Run, Summary};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -467,6 +468,9 @@ impl Board {
 
     /// The mirror as configured, or that there is none.
     pub fn set_mirror(&self, mirror: Option<MirrorState>) {
+        for standing in mirror.iter().flat_map(|mirror| &mirror.kinds) {
+            self.meters.mirror_pulled(standing.kind, &Tally::default());
+        }
         self.lock().mirror = mirror;
     }
 
@@ -475,6 +479,11 @@ impl Board {
         if let Some(mirror) = &mut self.lock().mirror {
             change(mirror);
         }
+    }
+
+    /// A part of what a pull of the mirror did.
+    pub fn mirror_pulled(&self, kind: Mirrored, tally: &Tally) {
+        self.meters.mirror_pulled(kind, tally);
     }
 
     /// A loop turned. A loop that once ticked and then stops fails `/livez` and starves the watchdog.

@@ -3,6 +3,8 @@
 
 use super::board::{By, Counted, Lease, Listener, State};
 use super::mirror::state::MirrorState;
+use crate::mapping::Mirrored;
+use crate::sync::mirror::Tally;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -38,6 +40,7 @@ pub(super) struct Meters {
     changes_seen: Family<Labels, Counter>,
     sweeps: Family<Labels, Counter>,
     sweep_duration: Histogram,
+    mirror_pulled: Family<Labels, Counter>,
 }
 
 impl Meters {
@@ -54,6 +57,7 @@ impl Meters {
             changes_seen: Family::default(),
             sweeps: Family::default(),
             sweep_duration: Histogram::new(SWEEP_SECONDS),
+            mirror_pulled: Family::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -94,6 +98,11 @@ impl Meters {
             "How long sweeps took",
             Unit::Seconds,
             meters.sweep_duration.clone(),
+        );
+        registry.register(
+            "mirror_records_pulled",
+            "Records that the mirror pulled, by kind and outcome (error: also counted as new or known)",
+            meters.mirror_pulled.clone(),
         );
         for by in [By::Start, By::Bell, By::Time, By::Safety, By::Interval] {
             meters.changes_seen(by, 0);
@@ -148,6 +157,20 @@ impl Meters {
         let labels = vec![("outcome", outcome.to_owned())];
         self.sweeps.get_or_create(&labels).inc();
         self.sweep_duration.observe(took.as_secs_f64());
+    }
+
+    /// A part of what a pull did; also nothing, which makes the counters be there.
+    pub(super) fn mirror_pulled(&self, kind: Mirrored, tally: &Tally) {
+        let outcomes = [
+            ("new", tally.synced),
+            ("known", tally.updated),
+            ("gone", tally.removed),
+            ("error", tally.errors),
+        ];
+        for (outcome, records) in outcomes {
+            let labels = vec![("kind", kind.name().to_owned()), ("outcome", outcome.to_owned())];
+            self.mirror_pulled.get_or_create(&labels).inc_by(records);
+        }
     }
 
     /// Everything as text. The text ends early if a metric cannot be written, which none of ours can.

@@ -3,6 +3,7 @@
 use super::daemon::{CONTACTS, Daemon, Stage};
 use super::wait_until;
 use hubsyncd::sandbox::{World, Write};
+use std::time::Duration;
 
 /// Changes made as this are seen by no trigger.
 pub async fn unseen(stage: &Stage, sql: &str) {
@@ -71,4 +72,17 @@ pub async fn logged(daemon: &Daemon, words: &str) {
         daemon.log().contains(words)
     })
     .await;
+}
+
+/// Moves the portal's clock so that its next midnight, by its own zone, is so far away.
+pub fn before_midnight(stage: &Stage, left: Duration) {
+    let now = jiff::Timestamp::from_millisecond(stage.sandbox.world().now_ms()).unwrap();
+    let now = now.to_zoned(jiff::tz::TimeZone::get("US/Eastern").unwrap());
+    let midnights = [1, 2].map(|days| now.checked_add(jiff::Span::new().days(days)).unwrap());
+    let aways = midnights.map(|day| {
+        let midnight = day.start_of_day().unwrap();
+        Duration::try_from(now.duration_until(&midnight)).unwrap()
+    });
+    let away = aways.into_iter().find(|away| *away > left).unwrap();
+    stage.sandbox.advance(away - left);
 }

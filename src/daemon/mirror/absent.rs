@@ -2,7 +2,7 @@
 
 use super::ask::{Cut, Limit, Pass};
 use super::fetch::{Names, PAGE};
-use crate::hubspot::Records;
+use crate::hubspot::ReadRecords;
 use crate::postgres::mirror;
 use crate::sync::mirror::{Fate, Tally, fates};
 use futures::FutureExt;
@@ -15,6 +15,7 @@ impl Pass<'_> {
     pub(super) async fn absent(&self, names: &Names, tally: &mut Tally) -> Result<u64, Cut> {
         let (mut left_out, mut unknown) = (0, 0u64);
         let mut after = String::new();
+        let mut merged: Option<HashSet<String>> = None;
         let kind = self.kind;
         loop {
             let from = after.as_str();
@@ -23,8 +24,12 @@ impl Pass<'_> {
                 .await?;
             let Some(last) = ids.last() else { break };
             after.clone_from(last);
+            let merged = match &mut merged {
+                Some(merged) => merged,
+                None => merged.insert(self.merged().await?),
+            };
             let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-            let (alive, silent) = self.look_up(names, &ids, tally).await?;
+            let (alive, silent) = self.look_up(names, &ids, merged, tally).await?;
             left_out += alive;
             unknown += silent;
         }
@@ -38,28 +43,30 @@ impl Pass<'_> {
     }
 
     /// Asks for some records by id. Answers how many are there, and of how many nothing is said.
-    async fn look_up(&self, names: &Names, ids: &[&str], tally: &mut Tally) -> Result<(u64, u64), Cut> {
-        let all = names.all();
-        let live = self.by_id(&all, ids, false).await?;
-        let alive = self.put_found(names, &live.records, ids, tally).await?;
+    async fn look_up(
+        &self,
+        names: &Names,
+        ids: &[&str],
+        named: &HashSet<String>,
+        tally: &mut Tally,
+    ) -> Result<(u64, u64), Cut> {
+        let live = self.found(names, ids, false).await?;
+        // The list left those out: a pass that goes on after a cut lists all of it again.
+        let alive = self.put_found(names, &live, ids, Some(None), tally).await?;
         let rest: Vec<&str> = ids.iter().copied().filter(|id| !alive.contains(id)).collect();
         if rest.is_empty() {
             return Ok((alive.len() as u64, 0));
         }
-        let binned = self.by_id(&all, &rest, true).await?;
+        let binned = self.found(names, &rest, true).await?;
         let archived = self
-            .put_found(names, &binned.records, &rest, &mut Tally::default())
+            .put_found(names, &binned, &rest, None, &mut Tally::default())
             .await?;
-        let denied_twice: HashSet<&str> = set(&live.missing, &rest)
-            .intersection(&set(&binned.missing, &rest))
+        let denied_once = denied(&live, &rest);
+        let mut denied: HashSet<&str> = denied_once
+            .intersection(&denied(&binned, &rest))
             .copied()
             .collect();
-        let mut denied = denied_twice;
-        let (kind, asked) = (self.kind, rest.as_slice());
-        let named = self
-            .write(move |session| async move { mirror::merged(&session, kind, asked).await }.boxed())
-            .await?;
-        let mut merged = set(&named, &rest);
+        let mut merged: HashSet<&str> = rest.iter().copied().filter(|id| named.contains(*id)).collect();
         for id in &rest {
             if archived.contains(id) || denied.contains(id) || merged.contains(id) {
                 continue;
@@ -77,14 +84,19 @@ impl Pass<'_> {
         };
         let (gone, binned) = (of(Fate::Gone), of(Fate::Archived));
         let (taken, moved) = (gone.as_slice(), binned.as_slice());
-        let generation = self.generation;
+        let (kind, generation) = (self.kind, self.generation);
         let (_, standing) = self
             .write(move |session| {
                 async move { mirror::remove(&session, generation, kind, taken, moved).await }.boxed()
             })
             .await?;
         self.puller.show(standing);
-        tally.removed += (gone.len() + binned.len()) as u64;
+        let removed = Tally {
+            removed: (gone.len() + binned.len()) as u64,
+            ..Tally::default()
+        };
+        self.puller.board.mirror_pulled(kind, &removed);
+        tally.add(removed);
         Ok((alive.len() as u64, of(Fate::Unknown).len() as u64))
     }
 
@@ -92,15 +104,27 @@ impl Pass<'_> {
     async fn put_found<'a>(
         &self,
         names: &Names,
-        found: &Records,
+        found: &[(ReadRecords, bool)],
         ids: &[&'a str],
+        next: Option<Option<&str>>,
         tally: &mut Tally,
     ) -> Result<HashSet<&'a str>, Cut> {
-        let there: HashSet<&str> = found.ids.iter().flatten().map(String::as_str).collect();
-        if !there.is_empty() {
-            tally.add(self.put(names, found, false, None, &[], None).await?.tally);
+        let mut there: HashSet<&str> = HashSet::new();
+        for (ReadRecords { records, .. }, bare) in found {
+            let before = there.len();
+            there.extend(records.ids.iter().flatten().map(String::as_str));
+            if there.len() > before {
+                tally.add(self.put(names, records, *bare, None, &[], next).await?.tally);
+            }
         }
         Ok(ids.iter().copied().filter(|id| there.contains(id)).collect())
+    }
+
+    /// Of the records that the pass has not seen, those that others name as merged into them.
+    async fn merged(&self) -> Result<HashSet<String>, Cut> {
+        let kind = self.kind;
+        let named = self.write(move |session| async move { mirror::merged(&session, kind).await }.boxed());
+        Ok(named.await?.into_iter().collect())
     }
 
     /// The id of the record that one is a part of now, after a merge, or its own; `None` if HubSpot says that there is
@@ -114,7 +138,9 @@ impl Pass<'_> {
     }
 }
 
-fn set<'a>(said: &[String], of: &[&'a str]) -> HashSet<&'a str> {
-    let said: HashSet<&str> = said.iter().map(String::as_str).collect();
-    of.iter().copied().filter(|id| said.contains(id)).collect()
+/// The records that HubSpot said it has not.
+fn denied<'a>(said: &[(ReadRecords, bool)], of: &[&'a str]) -> HashSet<&'a str> {
+    let missing = said.iter().flat_map(|(read, _)| &read.missing);
+    let missing: HashSet<&str> = missing.map(String::as_str).collect();
+    of.iter().copied().filter(|id| missing.contains(id)).collect()
 }

@@ -12,6 +12,9 @@ use futures::future::BoxFuture;
 use std::time::{Duration, Instant};
 use tracing::debug;
 
+/// How long an answer that is on its way when the term ends is waited for: it need not be asked for again then.
+const GRACE: Duration = Duration::from_millis(500);
+
 /// Why a pass does not go on.
 #[derive(Debug)]
 pub(super) enum Cut {
@@ -50,9 +53,13 @@ impl From<Stuck> for Cut {
 
 fn told(failed: &Failed) -> String {
     let advice = match failed.disposition {
-        // What is advised for a refused record is no advice here.
+        // What is advised for a refused record, or of changes, is no advice here.
         Disposition::Split | Disposition::Reject => "the mirror asks again at its next pass",
-        Disposition::Retry { .. } | Disposition::Halt { .. } => failed.advice,
+        Disposition::Halt { token: false } => {
+            "the token lacks a right: give the key the read scopes of what is mirrored, or leave it out of [mirror] \
+             objects; the pass goes on from here then"
+        }
+        Disposition::Retry { .. } | Disposition::Halt { token: true } => failed.advice,
     };
     format!("{}; {advice}", chain(failed))
 }
@@ -97,7 +104,12 @@ impl Pass<'_> {
         let mut last: Option<Failed> = None;
         loop {
             let slot = self.slot(limit, begun, last.as_ref()).await?;
-            match send(slot).await {
+            let answer = tokio::select! {
+                biased;
+                answer = send(slot) => answer,
+                () = self.out_of_time() => return Err(Cut::Stopped),
+            };
+            match answer {
                 Ok(answer) => return Ok(answer),
                 Err(failed) if failed.is_too_large() => return Err(Cut::Refused(Box::new(failed))),
                 Err(failed) => match failed.disposition {
@@ -131,8 +143,9 @@ impl Pass<'_> {
             }
         };
         tokio::select! {
-            slot = slot => Ok(slot),
+            biased;
             () = self.puller.stop.cancelled() => Err(Cut::Stopped),
+            slot = slot => Ok(slot),
             () = tokio::time::sleep(waited) => Err(Cut::Because(match (pace.halted(), last) {
                 (Some(halt), _) => halt.reason,
                 (None, Some(last)) => told(last),
@@ -157,6 +170,9 @@ impl Pass<'_> {
             match done {
                 Ok(done) => return Ok(done),
                 Err(error) => {
+                    if error.kind == ErrorKind::Fenced {
+                        self.puller.lease.gone(self.generation);
+                    }
                     let passes = matches!(error.kind, ErrorKind::Unreachable | ErrorKind::Busy);
                     if !passes || begun.elapsed() >= self.puller.give_up {
                         return Err(Cut::Because(mended(&error)));
@@ -178,6 +194,12 @@ impl Pass<'_> {
         }
         let words = "the lease is not confirmed; whoever holds it next goes on from here";
         Err(Cut::Because(words.to_owned()))
+    }
+
+    /// The end of the term, and what is still waited for after it.
+    async fn out_of_time(&self) {
+        self.puller.stop.cancelled().await;
+        tokio::time::sleep(GRACE).await;
     }
 
     async fn rest(&self, pause: Duration) -> Result<(), Cut> {

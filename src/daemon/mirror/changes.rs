@@ -17,7 +17,7 @@ const AHEAD_MAX_MS: i64 = 3_600_000;
 impl Pass<'_> {
     /// Follows what was modified since the last pass; answers by `tally` what was stored, also if it is cut.
     pub(super) async fn incremental(&self, tally: &mut Tally) -> Result<(), Cut> {
-        let names = self.names().await?;
+        let mut names = self.names().await?;
         let (kind, generation) = (self.kind, self.generation);
         let begun_at = self
             .write(move |session| async move { mirror::standings(&session).await }.boxed())
@@ -28,7 +28,14 @@ impl Pass<'_> {
         while walk.ask().is_some() {
             let mut group = Vec::new();
             while let Some(ask) = walk.ask().cloned().filter(|_| group.len() < GROUP) {
-                let page = self.search(&names, &ask).await?;
+                let page = match self.search(&names, &ask).await {
+                    // Too much for one answer: only what was modified is searched for, and then read by id.
+                    Err(Cut::Refused(failed)) if failed.is_too_large() && names.searched => {
+                        names.searched = false;
+                        self.search(&names, &ask).await?
+                    }
+                    page => page?,
+                };
                 let now = self.see(&page);
                 if std::mem::take(&mut first) {
                     passed = self.puller.horizon(kind, |horizon, at| horizon.at(at));

@@ -1,7 +1,7 @@
 //! Pages as they come from HubSpot: with all properties in the list where their names fit a URL, else read by id.
 
 use super::ask::{Cut, Limit, Pass};
-use crate::hubspot::{Listing, ReadLinks, Records, searchable_names};
+use crate::hubspot::{Listing, ReadLinks, ReadRecords, Records, searchable_names};
 use crate::mapping::Mirrored;
 use crate::postgres::mirror::{self, Page, Stored, Typed};
 use crate::sync::mirror::{Complaint, Tally};
@@ -10,6 +10,8 @@ use std::collections::{BTreeSet, HashMap};
 
 /// Records of a listed page, of a batch read.
 pub(super) const PAGE: usize = 100;
+/// The property that every record has: what is asked for where the others come another way.
+const FEW: [&str; 1] = ["hs_object_id"];
 /// Records whose associations are read in one request.
 const LINKS: usize = crate::hubspot::ASSOCIATION_READ_MAX;
 
@@ -100,8 +102,7 @@ impl Pass<'_> {
                 page => return page,
             }
         }
-        let few = ["hs_object_id"];
-        let mut page = self.listed(&few, names, after, limit).await?;
+        let mut page = self.listed(&FEW, names, after, limit).await?;
         let listed = std::mem::take(&mut page.parts);
         let ids: Vec<&str> = page.ids.iter().flatten().map(String::as_str).collect();
         page.parts = self.read(names, &ids).await?;
@@ -142,24 +143,43 @@ impl Pass<'_> {
 
     /// Reads records by id, fewer at a time where they are too large.
     pub(super) async fn read(&self, names: &Names, ids: &[&str]) -> Result<Vec<(Records, bool)>, Cut> {
+        let parts = self.found(names, ids, false).await?;
+        Ok(parts
+            .into_iter()
+            .map(|(read, bare)| (read.records, bare))
+            .collect())
+    }
+
+    /// The same of archived records, or of those that are not, with what HubSpot says of those that it has not. One that
+    /// is too large alone comes bare, or, archived, with its id as its only property.
+    pub(super) async fn found(
+        &self,
+        names: &Names,
+        ids: &[&str],
+        archived: bool,
+    ) -> Result<Vec<(ReadRecords, bool)>, Cut> {
         let mut parts = Vec::new();
         let mut waiting: Vec<&[&str]> = ids.chunks(PAGE).rev().collect();
         while let Some(ids) = waiting.pop() {
-            match self.by_id(&names.all(), ids, false).await {
-                Ok(read) => parts.push((read.records, false)),
+            match self.by_id(&names.all(), ids, archived).await {
+                Ok(read) => parts.push((read, false)),
                 Err(Cut::Refused(failed)) if failed.is_too_large() && ids.len() > 1 => {
                     let (one, other) = ids.split_at(ids.len() / 2);
                     waiting.extend([other, one]);
                 }
+                Err(Cut::Refused(failed)) if failed.is_too_large() && archived => {
+                    parts.push((self.by_id(&FEW, ids, archived).await?, false));
+                }
                 Err(Cut::Refused(failed)) if failed.is_too_large() => {
-                    let ids = ids.iter().map(|id| Some((*id).to_owned())).collect();
-                    parts.push((
-                        Records {
-                            json: "[null]".to_owned(),
-                            ids,
-                        },
-                        true,
-                    ));
+                    let records = Records {
+                        json: "[null]".to_owned(),
+                        ids: ids.iter().map(|id| Some((*id).to_owned())).collect(),
+                    };
+                    let read = ReadRecords {
+                        records,
+                        missing: Vec::new(),
+                    };
+                    parts.push((read, true));
                 }
                 Err(cut) => return Err(cut),
             }
@@ -167,12 +187,7 @@ impl Pass<'_> {
         Ok(parts)
     }
 
-    pub(super) async fn by_id(
-        &self,
-        properties: &[&str],
-        ids: &[&str],
-        archived: bool,
-    ) -> Result<crate::hubspot::ReadRecords, Cut> {
+    async fn by_id(&self, properties: &[&str], ids: &[&str], archived: bool) -> Result<ReadRecords, Cut> {
         let (client, of) = (&self.puller.client, self.kind.object_type());
         self.ask(Limit::Window, move |slot| {
             async move { client.records(slot, of, ids, properties, archived).await }.boxed()
@@ -222,11 +237,13 @@ impl Pass<'_> {
         }
         if page.beside.is_some() {
             let nameless = page.ids.iter().filter(|id| id.is_none()).count();
-            tally.add(Tally {
+            let nameless = Tally {
                 errors: nameless as u64,
                 complaints: vec![nameless_record(); nameless],
                 ..Tally::default()
-            });
+            };
+            self.puller.board.mirror_pulled(self.kind, &nameless);
+            tally.add(nameless);
         }
         let mut by_far: HashMap<Mirrored, Vec<String>> = HashMap::new();
         for (id, far) in long {
@@ -264,6 +281,7 @@ impl Pass<'_> {
             .write(move |session| async move { mirror::store(&session, page).await }.boxed())
             .await?;
         self.puller.show(stored.standing.clone());
+        self.puller.board.mirror_pulled(self.kind, &stored.tally);
         let read = stored.tally.synced + stored.tally.updated;
         self.puller.board.with_mirror(|mirror| {
             if let Some(running) = &mut mirror.running {

@@ -5,7 +5,7 @@ use super::fetch::{Names, PAGE};
 use super::micros;
 use crate::hubspot::Question;
 use crate::postgres::mirror;
-use crate::sync::mirror::{OVERLAP_MS, Standing, Tally, Trail};
+use crate::sync::mirror::{LISTED, OVERLAP_MS, Standing, Tally, Trail};
 use futures::FutureExt;
 use tracing::{info, warn};
 
@@ -173,8 +173,12 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Follows the list to its end; the next page is asked for while the one before is stored.
+    /// Follows the list to its end, unless it was read to its end before; the next page is asked for while the one before
+    /// is stored.
     async fn listing(&self, names: &Names, standing: &Standing, tally: &mut Tally) -> Result<(), Cut> {
+        if standing.is_listed() {
+            return Ok(());
+        }
         let mut trail = Trail::default();
         let mut after = standing.cursor.clone();
         let mut page = self.page(names, after.as_deref(), PAGE).await?;
@@ -191,8 +195,8 @@ impl Pass<'_> {
                     None => Ok(None),
                 }
             };
-            let (stored, following) =
-                futures::join!(self.store(names, &page, Some(next.as_deref())), following);
+            let place = Some(next.as_deref().unwrap_or(LISTED));
+            let (stored, following) = futures::join!(self.store(names, &page, Some(place)), following);
             tally.add(stored?);
             match following? {
                 None => return Ok(()),

@@ -40,7 +40,8 @@ use tracing::{debug, info, warn};
 const CLOCK: Duration = Duration::from_secs(1);
 /// How often who does not pull looks where the one that does has come.
 const GLANCE: Duration = Duration::from_secs(10);
-/// How long after a pull that was cut short the clock asks for the next one.
+/// How long after a pull that was cut short the clock asks for the next one; and how long after all that is not confirmed
+/// was written down it is looked for again, which reads the whole table.
 const AGAIN: Duration = Duration::from_secs(60);
 /// How many records are written down as not confirmed in one statement.
 const AGED: i64 = 2_000;
@@ -115,6 +116,7 @@ impl Puller {
                     memory.glanced = Some(Instant::now());
                     self.alive(self.glance()).await;
                 }
+                self.pulls.rest_until(None);
                 continue;
             }
             if memory.ahead.is_none() {
@@ -123,7 +125,9 @@ impl Puller {
             let Some(ahead) = memory.ahead else { continue };
             let now = micros().saturating_add(ahead);
             self.age(now, &mut memory).await;
-            if !self.pulls.rests() {
+            // While sweep and mirror may send nothing for hours, every pass would be cut at once.
+            let withheld = self.client.pace().withheld().is_some();
+            if !withheld && !self.pulls.rests() {
                 self.ask_for_due(now, &mut memory);
             }
             if let Some(asked) = self.pulls.take() {
@@ -260,7 +264,7 @@ impl Puller {
                 Ok((count, standing)) => {
                     self.show(standing);
                     if count < AGED {
-                        memory.aged.insert(kind, Instant::now() + 10 * CLOCK);
+                        memory.aged.insert(kind, Instant::now() + AGAIN);
                     }
                 }
                 Err(error) => {

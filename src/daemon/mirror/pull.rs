@@ -21,7 +21,7 @@ impl Puller {
             id: asked.id.clone(),
             kind: "mirror".to_owned(),
             reason: asked.reason.word().to_owned(),
-            started_at: micros(),
+            started_at: asked.carried.started_at.unwrap_or_else(micros),
             finished_at: None,
             outcome: None,
             error: None,
@@ -29,32 +29,61 @@ impl Puller {
         };
         self.keep(&run).await;
         self.wait_for_token().await;
-        let mut tallies = Vec::new();
-        let mut errors = Vec::new();
-        let mut stopped = false;
-        for (kind, extent) in &asked.kinds {
+        let mut done = asked.carried;
+        done.started_at = Some(run.started_at);
+        let mut left = asked.kinds.as_slice();
+        let mut stopped = None;
+        while let Some(((kind, extent), rest)) = left.split_first() {
             let mut tally = Tally::default();
             self.begins(&run, *kind, *extent);
             let ended = self.pass(*kind, *extent, &mut tally).await;
-            stopped = matches!(ended, Err(Cut::Stopped));
+            let cut = matches!(ended, Err(Cut::Stopped));
             let why = ended.err().map(Cut::words);
             self.report(&run, *kind, *extent, &tally, why.as_deref());
-            tallies.push((*kind, tally));
-            errors.extend(why.map(|why| (*kind, why)));
-            if stopped {
+            // What is begun from its beginning again is told of then.
+            if !(cut && matches!(extent, Extent::First(_))) {
+                done.add(*kind, tally);
+            }
+            if cut {
+                stopped = why.map(|why| (*kind, why));
                 break;
             }
+            done.errors.extend(why.map(|why| (*kind, why)));
+            left = rest;
         }
-        if !stopped {
+        let cut_off = stopped.is_some();
+        if !cut_off {
             self.pulls.closing();
         }
+        let mut errors = done.errors.clone();
+        errors.extend(stopped);
         let again = || Instant::now() + AGAIN.min(self.config.every);
         self.pulls.rest_until((!errors.is_empty()).then(again));
+        self.close(&mut run, &asked.kinds, &done.tallies, &errors).await;
+        if cut_off && !self.end.is_cancelled() {
+            // A reload: whoever waits, waits for the next term's.
+            self.pulls.put_back(left, done);
+            return;
+        }
+        self.pulls.ended(Pulled {
+            id: asked.id,
+            tallies: done.tallies,
+            errors,
+            started_at: run.started_at,
+            finished_at: run.finished_at.unwrap_or(run.started_at),
+        });
+    }
+
+    /// Ends a run: writes it down, and shows it as the last one.
+    async fn close(
+        &self,
+        run: &mut Run,
+        asked: &[(Mirrored, Extent)],
+        tallies: &[(Mirrored, Tally)],
+        errors: &[(Mirrored, String)],
+    ) {
         run.finished_at = Some(micros());
-        let limited = asked
-            .kinds
-            .iter()
-            .any(|(_, extent)| matches!(extent, Extent::First(_)));
+        let limited = asked.iter().any(|(_, extent)| matches!(extent, Extent::First(_)));
         let outcome = match errors.is_empty() {
             true if limited => LIMITED,
             true => "complete",
@@ -72,22 +101,10 @@ impl Puller {
                 .map(|(kind, tally)| (kind.name().to_owned(), counts(tally)))
                 .collect(),
         );
-        self.keep(&run).await;
+        self.keep(run).await;
         self.board.with_mirror(|mirror| {
             mirror.running = None;
             mirror.last = Some(run.clone());
-        });
-        if stopped && !self.end.is_cancelled() {
-            // A reload: whoever waits, waits for the next term's.
-            self.pulls.put_back();
-            return;
-        }
-        self.pulls.ended(Pulled {
-            id: asked.id,
-            tallies,
-            errors,
-            started_at: run.started_at,
-            finished_at: run.finished_at.unwrap_or(run.started_at),
         });
     }
 
@@ -104,6 +121,10 @@ impl Puller {
     }
 
     async fn pass(&self, kind: Mirrored, extent: Extent, tally: &mut Tally) -> Result<(), Cut> {
+        if !self.config.objects.contains(&kind) {
+            let words = "mirror.objects in the configuration leaves them out now";
+            return Err(Cut::Because(words.to_owned()));
+        }
         let generation = self.lease.pushing().ok_or_else(|| {
             Cut::Because("the lease is not confirmed; whoever holds it next pulls".to_owned())
         })?;

@@ -2,7 +2,7 @@
 //! asked learns of the end.
 
 use crate::mapping::Mirrored;
-use crate::sync::mirror::Pulled;
+use crate::sync::mirror::{Pulled, Tally};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -88,8 +88,31 @@ pub struct Asked {
     pub reason: Reason,
     /// What of, each with how far, in the order of [`Mirrored::ALL`].
     pub kinds: Vec<(Mirrored, Extent)>,
+    /// What it did in earlier terms.
+    pub(super) carried: Carried,
     /// Ids of others that wait for the same end.
     also: Vec<String>,
+}
+
+/// What a pull that one term after the other works at has done so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Carried {
+    /// When it began, microseconds since the Unix epoch.
+    pub(super) started_at: Option<i64>,
+    /// What it did, by kind.
+    pub(super) tallies: Vec<(Mirrored, Tally)>,
+    /// Why kinds were cut short that are not gone on with.
+    pub(super) errors: Vec<(Mirrored, String)>,
+}
+
+impl Carried {
+    /// Adds what one more pass over a kind came to.
+    pub(super) fn add(&mut self, kind: Mirrored, tally: Tally) {
+        match self.tallies.iter_mut().find(|(of, _)| *of == kind) {
+            Some((_, own)) => own.add(tally),
+            None => self.tallies.push((kind, tally)),
+        }
+    }
 }
 
 impl Asked {
@@ -164,6 +187,7 @@ impl Pulls {
             id: uuid::Uuid::now_v7().to_string(),
             reason,
             kinds: Vec::new(),
+            carried: Carried::default(),
             also: Vec::new(),
         });
         queued.widen(kinds);
@@ -205,13 +229,15 @@ impl Pulls {
         self.wake.notified().await;
     }
 
-    /// The pull that ran was cut short by the end of its term: it waits for the next one, with what was asked for
-    /// meanwhile.
-    pub(super) fn put_back(&self) {
+    /// The pull that ran was cut short by the end of its term: what is `left` of it waits for the next one, with what was
+    /// asked for meanwhile.
+    pub(super) fn put_back(&self, left: &[(Mirrored, Extent)], carried: Carried) {
         let mut state = self.state();
         let Some(mut cut) = state.running.take() else {
             return;
         };
+        cut.kinds = left.to_vec();
+        cut.carried = carried;
         if let Some(queued) = state.queued.take() {
             cut.widen(&queued.kinds);
             cut.also.push(queued.id);
@@ -239,6 +265,13 @@ impl Pulls {
         self.wake.notify_one();
     }
 
+    /// Whether the pull with this id runs now.
+    pub fn runs(&self, id: &str) -> bool {
+        let state = self.state();
+        let running = state.running.as_ref();
+        running.is_some_and(|running| running.id == id || running.also.iter().any(|also| also == id))
+    }
+
     /// Waits for the end of the pull with this id; `None` if the daemon stops before.
     pub async fn wait(&self, id: &str) -> Option<Arc<Pulled>> {
         let mut ended = self.ended.subscribe();
@@ -253,3 +286,7 @@ impl Pulls {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

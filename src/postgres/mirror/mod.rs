@@ -183,19 +183,20 @@ pub async fn unseen(
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Which of these records others name as merged into them.
+/// Which records that the full pass has not seen are named by others as merged into them. It reads the whole table once.
 ///
 /// # Errors
 /// [`Error`] as the database has it.
-pub async fn merged(session: &Session, kind: Mirrored, ids: &[&str]) -> Result<Vec<String>, Error> {
+pub async fn merged(session: &Session, kind: Mirrored) -> Result<Vec<String>, Error> {
+    let name = kind.name();
     let sql = format!(
-        "SELECT DISTINCT w.id FROM hubsyncd.mirror_{} m, \
+        "WITH named AS MATERIALIZED (SELECT DISTINCT w.id FROM hubsyncd.mirror_{name} m, \
          LATERAL unnest(regexp_split_to_array(m.properties ->> 'hs_merged_object_ids', '[;,[:space:]]+')) AS w (id) \
-         WHERE m.properties ->> 'hs_merged_object_ids' <> '' AND NOT m.archived AND w.id = ANY ($1)",
-        kind.name()
+         WHERE m.properties ->> 'hs_merged_object_ids' <> '' AND NOT m.archived) \
+         SELECT n.id FROM named n JOIN hubsyncd.mirror_{name} u ON u.hubspot_id = n.id \
+         WHERE u.pass < (SELECT pass FROM hubsyncd.mirror_state WHERE kind = '{name}')"
     );
-    let step = Step::new(sql).with(ids, Type::TEXT_ARRAY);
-    let rows = ask(session, step, "looking for merged records").await?;
+    let rows = ask(session, Step::new(sql), "looking for merged records").await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 

@@ -10,5 +10,5 @@ mod walk;
 pub use due::{Due, Periods, due};
 pub use gone::{Fate, fates};
 pub use listing::{Repeats, Trail};
-pub use report::{COMPLAINTS_MAX, Complaint, Pulled, Standing, Tally};
+pub use report::{COMPLAINTS_MAX, Complaint, LISTED, Pulled, Standing, Tally};
 pub use walk::{Ask, Horizon, OVERLAP_MS, Stuck, Walk};

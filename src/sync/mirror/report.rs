@@ -4,6 +4,8 @@ use crate::mapping::Mirrored;
 
 /// How many complaints a pull remembers of each kind; further ones are only counted.
 pub const COMPLAINTS_MAX: usize = 100;
+/// The cursor of a list that was read to its end; HubSpot's own are never empty.
+pub const LISTED: &str = "";
 
 /// Where a kind stands: its row of `hubsyncd.mirror_state`. Times are microseconds since the Unix epoch by the
 /// database's clock.
@@ -15,7 +17,8 @@ pub struct Standing {
     pub pass: i64,
     /// When the full pass that goes on began; `None`: none does.
     pub begun_at: Option<i64>,
-    /// Where it goes on in HubSpot's list; `None`: at its beginning.
+    /// Where it goes on in HubSpot's list; `None`: at its beginning; [`LISTED`]: all of it is read, and what it did not
+    /// show is being asked for.
     pub cursor: Option<String>,
     /// Records it has listed so far.
     pub listed: i64,
@@ -56,6 +59,11 @@ impl Standing {
             error: 0,
             archived: 0,
         }
+    }
+
+    /// Whether the full pass that goes on has read the list to its end.
+    pub fn is_listed(&self) -> bool {
+        self.begun_at.is_some() && self.cursor.as_deref() == Some(LISTED)
     }
 
     /// Records of any status, archived ones left out.
