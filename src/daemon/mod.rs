@@ -43,6 +43,7 @@ use crate::postgres::connect::Pool;
 use board::{Board, Lease};
 use exit::{CONFIGURATION, Exit, SOFTWARE, UNAVAILABLE};
 use mirror::request::Pulls;
+use mirror::state::MirrorState;
 use reload::{Ask, Loader};
 use secrecy::ExposeSecret;
 use signals::{Asked, Signals};
@@ -236,11 +237,14 @@ impl Shared {
     fn new(purpose: Purpose, config: Config, reloads: mpsc::Sender<Ask>) -> Result<Shared, Exit> {
         let address = Address::parse(config.database.url.expose_secret())
             .map_err(|error| Exit::new(CONFIGURATION, error).hint("look at the database URL"))?;
+        let board = Board::new(&config.mapping);
+        // Before the socket answers: a daemon that starts is not one without a mirror.
+        board.set_mirror(config.mirror.as_ref().map(MirrorState::new));
         Ok(Shared {
             purpose,
             pool: Arc::new(Pool::new(address.clone(), config.database.connections)),
             address,
-            board: Board::new(&config.mapping),
+            board,
             requests: Arc::default(),
             pulls: Arc::default(),
             lease: Arc::new(lease::Hold::default()),
