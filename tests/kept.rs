@@ -79,12 +79,16 @@ async fn a_look_that_comes_again_is_parsed_and_planned_once() {
     let mapping = Mapping::built_in();
     let mut looker = Looker::new(&mapping);
     let room = vec![100; mapping.objects.len()];
-    for seen in 0..6 {
-        world
-            .sql("INSERT INTO hubsyncd.change (object, key, op) VALUES ('contacts', 'k', 'U')")
-            .await;
+    for key in ["a", "b", "c", "d", "e", "f"] {
+        let insert =
+            format!("INSERT INTO hubsyncd.change (object, key, op) VALUES ('contacts', '{key}', 'U')");
+        world.sql(&insert).await;
         let look = looker.look(&world.owner, &room).await.unwrap();
-        assert_eq!(look.changes.len(), seen + 1);
+        // Those before may come once more, or not: that is the low-water mark's affair.
+        assert_eq!(
+            look.changes.last().and_then(|change| change.key.as_deref()),
+            Some(key)
+        );
     }
     assert_eq!(kept(&world.owner, "%hubsyncd.change AS c%").await.0, 0);
     assert_eq!(kept(&world.owner, "%FROM hubsyncd.change\n%").await, (1, 4, 0));
