@@ -45,10 +45,13 @@ pub async fn of_changes(stage: &Stage, from: usize, count: usize, per_second: f6
     taken.collect()
 }
 
-/// Gives the contact of this number a value that only this change gives it; answers when it was committed.
+/// Gives the contact of this number a value that only a change of it gives, and another than it has from the last one;
+/// answers when it was committed.
 async fn change(session: &Session, at: usize) -> Instant {
+    let value = at + 1000;
     let sql = format!(
-        "UPDATE hubspot_sync.hubspot_contact_credits SET sj_credits = {at} + 1000 WHERE student_id = 'p{at}'"
+        "UPDATE hubspot_sync.hubspot_contact_credits
+         SET sj_credits = CASE sj_credits WHEN {value} THEN -{value} ELSE {value} END WHERE student_id = 'p{at}'"
     );
     session.batch_execute(&sql).await.unwrap();
     Instant::now()
@@ -117,7 +120,13 @@ impl Seen {
                 let value = properties
                     .iter()
                     .find(|(name, _)| object == CONTACTS && name == "sj_credits");
-                let at = value.and_then(|(_, value)| value.parse::<usize>().ok()?.checked_sub(1000));
+                let at = value.and_then(|(_, value)| {
+                    value
+                        .trim_start_matches('-')
+                        .parse::<usize>()
+                        .ok()?
+                        .checked_sub(1000)
+                });
                 if let Some(at) = at.filter(|at| wanted.contains(at)) {
                     accepted.entry(at).or_insert(now);
                 }
